@@ -170,6 +170,31 @@ class ReportSettings(Section):
         return self.hl7 or bool(self.fhir)
 
 
+class DriftSettings(Section):
+    enabled: bool = Field(True, description="Look every day whether inputs or outputs have changed.")
+    reference_days: int = Field(
+        56, ge=7, le=364, description="The first results of a scanner and model version, of whole weeks of at least so "
+        "many days, are the reference.",
+    )  # fmt: skip
+    reference_results: int = Field(200, ge=50, le=5000, description="It holds at least so many results.")
+    false_alarms: float = Field(
+        0.1, gt=0, le=1, description="So many false alarms are expected at most in a quarter, of one scanner and route."
+    )
+    smallest_shift: float = Field(
+        0.1, ge=0, le=0.9, description="The smallest difference that matters, 0 to 1: Kolmogorov-Smirnov D, or half "
+        "the sum of the differences of shares.",
+    )  # fmt: skip
+    stop: tuple[str, ...] = Field(
+        (), description="Routes that are moved to shadow when they drift: they run, and nothing of them is delivered "
+        "until a person restores them.",
+    )  # fmt: skip
+    stop_on: Literal["any", "outputs"] = Field(
+        "any", description="What must drift for that: anything, or what the model says."
+    )
+    stop_after_looks: int = Field(3, ge=1, le=28, description="On so many days in a row.")
+    keep_days: int = Field(400, ge=60, le=36500, description="What is kept with results goes after so many days.")
+
+
 class DatabaseSettings(Section):
     url: str = Field("", description="SQLAlchemy URL; empty means SQLite inside `node.data_dir`.")
     url_file: SecretFile | None = Field(None, description="File that holds the URL, with its password, instead.")

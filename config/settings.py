@@ -41,6 +41,7 @@ from dicom_node.config.peers import DicomPeer
 from dicom_node.config.running import (
     AuditSettings,
     DatabaseSettings,
+    DriftSettings,
     InferenceSettings,
     NodeSettings,
     ReportSettings,
@@ -67,6 +68,7 @@ class Settings(Section):
     reports: ReportSettings = ReportSettings()
     alarms: AlarmsSettings = AlarmsSettings()
     selftest: SelfTestSettings = SelfTestSettings()
+    drift: DriftSettings = DriftSettings()
     api: ApiSettings = ApiSettings()
     metrics: MetricsSettings = MetricsSettings()
     traces: TracesSettings = TracesSettings()

@@ -59,6 +59,8 @@ class ModelRun:
     channel_series: tuple[str, ...] = ()
     #: Headers of what was read together with the sources of the answer.
     further_sources: list[Dataset] = field(default_factory=list)
+    #: How far each image is from those that the model knows, where its card has known looks; below 1 it is known.
+    look_distances: list[float] = field(default_factory=list)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import cast
 
@@ -17,9 +17,11 @@ from dicom_node.inference.answers.plausible import held_to_card
 from dicom_node.inference.cards.card import TASK_INPUTS, Gate, ModelCard, load_card
 from dicom_node.inference.former_names import install_former_names
 from dicom_node.inference.images.card_gate import age_remarks, check_card_gate
+from dicom_node.inference.input_features import features_of
 from dicom_node.inference.model_run import ModelRun, SourceImage, read_dataset
 from dicom_node.inference.prediction import Load, LoadedModel
 from dicom_node.inference.runtimes.table import RUNTIMES
+from dicom_node.inference.seen_pixels import keeping_pixels
 from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.inference.workers.warm import models_at
 
@@ -73,7 +75,14 @@ def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) ->
         channel_series=request.channel_series,
         keeps_probabilities=any(wanted.segmentation == "fractional" for wanted in request.context.output_sets),
     )
-    headers = [image.header for image in images]
+    with keeping_pixels() as seen:
+        answer = _gated(run, analyse, refusals)
+        return replace(answer, features=features_of(answer, seen, run.look_distances))
+
+
+def _gated(run: ModelRun, analyse: Analyse, refusals: Sequence[NotAnalysable]) -> Analysis | NotAnalysed:
+    """Run the model on what its card takes; a refusal becomes an answer with what was looked at."""
+    card, headers = run.card, [image.header for image in run.images]
     try:
         if refusals:
             raise refusals[0]
@@ -83,7 +92,7 @@ def _answered(card: ModelCard, request: AnalysisRequest, place: ComputePlace) ->
         return replace(answer, further_sources=tuple(run.further_sources)) if run.further_sources else answer
     except NotAnalysable as refusal:
         return NotAnalysed(
-            model=identity,
+            model=run.identity,
             sources=tuple(headers),
             reason=refusal.reason,
             message=str(refusal),

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 from pydicom.dataset import Dataset
 
+from dicom_node.core.drift.features import Features
 from dicom_node.core.entities import Code, Finding, JobState, ModelIdentity
 
 
@@ -108,6 +109,8 @@ class Analysis:
     #: Images of further series that were read together with `sources`: headers. No array lies on them.
     further_sources: tuple[Dataset, ...] = ()
     stage_times_s: Mapping[str, float] = field(default_factory=dict)
+    #: What is kept to see drift (`core.drift.features`).
+    features: Features = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -119,6 +122,8 @@ class NotAnalysed:
     reason: str
     message: str
     notes: Sequence[str] = ()
+    #: What is kept to see drift (`core.drift.features`).
+    features: Features = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,6 +28,7 @@ from dicom_node.api.routes import (
     alarms,
     configuration,
     destinations,
+    drift,
     events,
     exports,
     health,
@@ -150,7 +151,7 @@ def _provider_sessions(parts: ApiParts, directory: People) -> ProviderSessions |
 _MODULES = (
     health, session, openid, accounts, exports, studies, jobs, patients, retrieve, objects, node, models,
     destinations, rules, events, reviews, agreement, uploads, stow, qido, wado, frames, audit, well_known,
-    worklist, waiting, metrics, retention, configuration, concordance, alarms,
+    worklist, waiting, metrics, retention, configuration, concordance, alarms, drift,
 )  # fmt: skip
 
 

@@ -46,7 +46,7 @@ _COMMANDS: tuple[Callable[[Commands], None], ...] = (
     studies.send, studies.echo, studies.retrieve, studies.status,
     routing.rules, routing.destinations,
     studies.retry, studies.rerun, studies.withdraw, studies.discard,
-    upkeep.hold, upkeep.release, upkeep.purge,
+    upkeep.hold, upkeep.release, upkeep.purge, upkeep.drift,
     studies.export, studies.export_results, studies.export_cases,
     models.models, models.run, models.evaluate,
     studies.agreement, studies.concordance, studies.inspect,

@@ -161,7 +161,8 @@ def _stands(connection: Connection, lineage: ReportLineage) -> ColumnElement[boo
     keys = keys_of_line(connection, lineage.study_instance_uid, lineage.line)
     own = connection.execute(select(results.c.sequence).where(results.c.job_key == lineage.job_key)).scalar()
     before = results.c.sequence <= own if own is not None else true()
-    return and_(results.c.job_key.in_(keys), results.c.standing.not_in(TAKEN_BACK), before)
+    delivers = results.c.shadow_of != results.c.route  # what was made while its route was in shadow went nowhere
+    return and_(results.c.job_key.in_(keys), results.c.standing.not_in(TAKEN_BACK), before, delivers)
 
 
 def _reports(connection: Connection, lineage: ReportLineage) -> Iterator[_Report]:

@@ -30,6 +30,8 @@ from dicom_node.index.decided.reviews import (
     let_review_fall,
     note_answer,
 )
+from dicom_node.index.drift.recording import keep_features
+from dicom_node.index.drift.stops import as_it_stands, deliverable, tell_shadow
 from dicom_node.index.jobs import STARTED, ClaimedJob, finish
 from dicom_node.index.lineage import keys_of_line, line_in, line_of
 from dicom_node.index.outbox.deliveries import plan_deliveries
@@ -119,8 +121,11 @@ def save_result(
 ) -> bool:
     """Write result, objects, deliveries and states together; `False` when the job is not ours any more."""
     now = outcome_time(outcome)
+    job = as_it_stands(connection, job)
+    destinations = deliverable(connection, job.route, destinations)
     if not finish(connection, job, outcome.state, (job_key, outcome.reason, outcome.message), now):
         return False
+    tell_shadow(connection, job, now)
     notes = outcome.summary.get("notes")
     if isinstance(notes, list) and notes:
         text = " ".join(map(str, notes))
@@ -128,7 +133,7 @@ def save_result(
     line = _keys_of_line(connection, job, outcome)
     does_not_hold = _why_not(connection, job, line)
     if not has_result(connection, job_key):
-        if does_not_hold is None:
+        if does_not_hold is None and job.shadow_of != job.route:
             supersede_results(connection, line, now)
         insert_result(
             connection, job_key, outcome.state, study_instance_uid=job.study_instance_uid, revision=job.revision,
@@ -136,6 +141,7 @@ def save_result(
             sequence=_next_sequence(connection, line), summary=dict(outcome.summary), created_at=now,
             shadow_of=job.shadow_of,
         )  # fmt: skip
+        keep_features(connection, job, job_key, outcome, now)
     _keep_objects(connection, job_key, outcome)
     tell_agreement(connection, job, now)
     if does_not_hold is not None:
@@ -164,14 +170,26 @@ def answer_again(
     Nothing goes out of a result that holds no longer; the timeline says which one stands.
     """
     known = connection.execute(select(results).where(results.c.job_key == job_key)).one()
+    job = as_it_stands(connection, job)
     if not finish(connection, job, JobState(known.state), (job_key, known.reason, known.message), now):
         return False
+    tell_shadow(connection, job, now)
     text = f"Same images, model and configuration: {_which_stands(connection, known)}"
     record(connection, job.study_instance_uid, now, ("unchanged", text), route=job.route)
     tell_agreement(connection, job, now)
     if known.standing == ResultState.CURRENT and _why_not(connection, job, [job_key]) is None:
-        plan_deliveries(connection, job_key, destinations, now)
+        if known.shadow_of == job.route and not job.shadow_of:
+            _out_of_shadow(connection, known, now)
+        plan_deliveries(connection, job_key, deliverable(connection, job.route, destinations), now)
     return True
+
+
+def _out_of_shadow(connection: Connection, known: Row[Any], now: datetime) -> None:
+    """Let a result that was made while its route was in shadow take the place of those before it, now that it may."""
+    mine = results.c.job_key == known.job_key
+    connection.execute(update(results).where(mine).values(shadow_of=""))
+    before = set(keys_of_line(connection, known.study_instance_uid, line_of(known))) - {known.job_key}
+    supersede_results(connection, before, now)
 
 
 def save_reviewed_result(
@@ -198,11 +216,12 @@ def save_reviewed_result(
         connection, job_key, outcome.state, study_instance_uid=reviewed.study_instance_uid, revision=reviewed.revision,
         route=reviewed.route, model=reviewed.model, reason=outcome.reason, message=outcome.message,
         sequence=_next_sequence(connection, [*line, reviewed_key]), summary=dict(outcome.summary), created_at=now,
-        review_state=claimed.review.state, review_id=claimed.id,
+        review_state=claimed.review.state, review_id=claimed.id, shadow_of=reviewed.shadow_of,
     )  # fmt: skip
     _keep_objects(connection, job_key, outcome)
     note_answer(connection, reviewed_key, job_key)
-    plan_deliveries(connection, job_key, destinations, now)
+    if not reviewed.shadow_of:
+        plan_deliveries(connection, job_key, destinations, now)
     return move_review(connection, is_mine(claimed), DecisionState.DONE, Change(now), result_key=job_key, note="")
 
 

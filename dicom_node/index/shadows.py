@@ -92,6 +92,7 @@ def _pairs() -> Any:
         _live.c.study_instance_uid == _shadow.c.study_instance_uid,
         _live.c.revision == _shadow.c.revision,
         _live.c.route == _shadow.c.shadow_of,
+        _live.c.id != _shadow.c.id,  # a route that was moved to shadow shadows itself
     )
     return (
         select(

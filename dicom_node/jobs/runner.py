@@ -13,6 +13,7 @@ from pathlib import Path
 
 from dicom_node.analysis.answer import Declined
 from dicom_node.core.calls.requests import on_behalf_of
+from dicom_node.core.drift.features import sound_features
 from dicom_node.core.entities import JobOutcome, JobStage, JobState
 from dicom_node.core.errors import IndexUnavailable, InferenceError, NotAnalysable, SourceDamaged, SpoolUnavailable
 from dicom_node.core.metrics.table import ATTEMPTS_FAILED, JOB_SECONDS, RUNS
@@ -21,6 +22,7 @@ from dicom_node.core.progress import Listener, told_to
 from dicom_node.index import jobs
 from dicom_node.index.damage import SOURCE_DAMAGED, note_damaged, objects_at, run_again_if_whole
 from dicom_node.index.database import Database
+from dicom_node.index.drift.stops import deliverable
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import ClaimedJob
 from dicom_node.index.outbox.deliveries import resend
@@ -230,7 +232,8 @@ class JobRunner:
                 return False
             answered = answer_again(connection, job, plan.key, plan.delivery_plan.destinations, now_in(connection))
             if answered and job.earlier_job_key == plan.key:
-                resend(connection, plan.key, plan.delivery_plan.destinations, now_in(connection))
+                owed_to = deliverable(connection, job.route, plan.delivery_plan.destinations)
+                resend(connection, plan.key, owed_to, now_in(connection))
         if answered:
             TALLY.count(RUNS, model=job.model, outcome="unchanged", reason="")
         return True
@@ -257,6 +260,7 @@ class JobRunner:
             artifacts=kept(self._spool, performed, plan.task),
             summary=marked(performed.summary, plan.task.request.context),
             output_keys=plan.delivery_plan.output_keys,
+            features=sound_features(performed.features),
         )
         with self._database.write() as connection:
             saved = save_result(connection, job, plan.key, outcome, plan.delivery_plan.destinations)

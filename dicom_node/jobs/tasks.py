@@ -105,6 +105,8 @@ class Performed:
     files: tuple[ProducedFile, ...]
     #: Wanted kinds of object that could not be made.
     not_made: tuple[NotMade, ...] = ()
+    #: What is kept of it to see drift, as far as it is sound (`core.drift.features`); empty where no model was asked.
+    features: Mapping[str, object] = field(default_factory=dict)
 
 
 # --- an answer looked at before it is kept: the code of a model may have made it -------------------------------------

@@ -115,7 +115,8 @@ def _perform(task: Task) -> Performed:
     with room_in(task.request.out_dir):
         files = _write_files(told, task.request)
     summary = summarise(told.answer, task.request.context.review) | {"took_s": round(time.perf_counter() - started, 3)}
-    return _performed(told, files, summary)
+    features = told.answer.features if task.asks_model else {}
+    return replace(_performed(told, files, summary), features=features)
 
 
 def _built(answer: Analysis | NotAnalysed, context: ReportContext) -> WrittenResult:

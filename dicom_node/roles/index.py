@@ -15,6 +15,7 @@ from dicom_node.jobs.sweeps import CompletenessSweep
 from dicom_node.jobs.worklist import WorklistSweep
 from dicom_node.operate.alarms.judges import AlarmSources
 from dicom_node.operate.alarms.round import AlarmRound
+from dicom_node.operate.drift.looks import DriftLooks
 from dicom_node.operate.retention.orphans import remove_orphans
 from dicom_node.operate.retention.rules import Retention, limits_of
 from dicom_node.operate.scrub import Scrub
@@ -28,6 +29,7 @@ _RECEIVED_EVERY_S = 2.0
 _WORKLIST_EVERY_S = 1.0
 _RETENTION_EVERY_S = 60.0
 _REPORTS_EVERY_S = 5.0
+_DRIFT_EVERY_S = 600.0
 _DISK_EVERY_S, _ORPHANS_EVERY_S = 3600.0, 86400.0
 
 
@@ -72,6 +74,7 @@ class IndexRole(Role):
                 "reports", ReportSweep(node.database, self._texts.read, _reading(node.settings)).run, _REPORTS_EVERY_S
             ),
             Sweep("retention", self._retention.run, _RETENTION_EVERY_S),
+            Sweep("drift", DriftLooks(node.database, node.settings.drift, node.audit).run, _DRIFT_EVERY_S),
             Sweep("disk", self._look_at_disk, _DISK_EVERY_S),
             Sweep("alarms", AlarmRound(node.database, sources).run, node.settings.alarms.every_s),
             Sweep("orphans", partial(remove_orphans, node.database, node.spool), _ORPHANS_EVERY_S),

@@ -81,6 +81,7 @@ def _tell_looks(run: ModelRun, given: Sequence[Given]) -> None:
         return
     known = read_looks(run.card.looks.file)
     distances = known.distances(np.stack([rim_of(one.model_input.values[0]) for one in given]))
+    run.look_distances.extend(float(one) for one in distances)
     run.notes.extend(
         familiarity_remark(
             one.sources[0].get("InstanceNumber", "?"), float(distance), run.card.looks.calibration_errors

@@ -13,6 +13,7 @@ from dicom_node.decoding.shutter import Hidden, hidden_by_shutter, shutter_gray
 from dicom_node.decoding.stored import Stored, padding_mask, stored_values, unreadable
 from dicom_node.decoding.voi import is_inverted, unit_values, voi_of
 from dicom_node.headers.sound import READ_ERRORS, first_unreadable
+from dicom_node.inference.seen_pixels import note_pixels
 
 AIR_HU = -1024
 #: Colours in three samples (PS3.3 C.7.6.3.1.2), of which the decoders make RGB.
@@ -50,8 +51,14 @@ def rescaled_values(dataset: Dataset) -> NDArray[np.float32]:
     return values
 
 
-def _plane(dataset: Dataset) -> Stored:
+def _read(dataset: Dataset) -> Stored:
     stored = stored_values(dataset)
+    note_pixels(dataset, stored)
+    return stored
+
+
+def _plane(dataset: Dataset) -> Stored:
+    stored = _read(dataset)
     if stored.ndim != 2:
         raise unreadable(dataset, f"it has {stored.ndim} dimensions where rows and columns are due")
     return stored
@@ -68,7 +75,7 @@ def display_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
     interpretation = str(dataset.get("PhotometricInterpretation", ""))
     if interpretation not in {"MONOCHROME1", "MONOCHROME2"}:
         raise NotAnalysable("NOT_MONOCHROME", f"The image is {interpretation or 'of unknown colour'}, not greyscale.")
-    stored = stored_values(dataset)
+    stored = _read(dataset)
     if stored.ndim != 2:
         raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single projection is needed.")
     padded = padding_mask(dataset, stored)
@@ -102,7 +109,7 @@ def color_values(dataset: Dataset, *, voi: bool) -> NDArray[np.float32]:
         return np.repeat(display_values(dataset, voi=voi)[None], 3, axis=0)
     if interpretation not in _COLORS or dataset.get("SamplesPerPixel") != 3:
         raise NotAnalysable("NOT_MONOCHROME", f"The image is {interpretation or 'of unknown colour'}, which is no RGB.")
-    stored = stored_values(dataset)  # of YBR it makes RGB
+    stored = _read(dataset)  # of YBR it makes RGB
     if stored.ndim != 3:
         raise NotAnalysable("MULTI_FRAME", "The image has more than one frame; a single picture is needed.")
     white = np.float32(2 ** int(dataset.BitsStored) - 1)

@@ -64,6 +64,14 @@ def _audit(figures: Any, table: str) -> None:
     assert "acts by people" in table
 
 
+def _drift(figures: Any, table: str) -> None:
+    assert {one["scanner_years"] for one in figures["quiet"].values()} == {1}
+    assert all(one["a_quarter"] <= 1 for one in figures["quiet"].values())
+    assert figures["shifts"]["a new kernel in every study"]["20"]["median_days"] <= 2
+    assert "injected shift: days to alarm" in table
+    assert "false alarms a quarter and scanner" in table
+
+
 def _retention(figures: Any, table: str) -> None:
     assert {"acknowledged, deleting / not", "filed, deleting / not"} <= set(figures)
     assert figures["deleted with nothing else to do, a second"] > 0
@@ -168,6 +176,7 @@ def _worklist(figures: Any, table: str) -> None:
 TOLD: Mapping[str, Callable[[Any, str], None]] = {
     "after_outage": _after_outage,
     "audit": _audit,
+    "drift": _drift,
     "retention": _retention,
     "index_scale": _index_scale,
     "inference": _inference,
@@ -185,7 +194,9 @@ TOLD: Mapping[str, Callable[[Any, str], None]] = {
 
 
 #: Every program in the campaign; in CI those that share most of what the others are made of.
-_TRIED = amount(["after_outage", "index_scale", "intake", "results", "startup", "worklist"], campaign=programs())
+_TRIED = amount(
+    ["after_outage", "drift", "index_scale", "intake", "results", "startup", "worklist"], campaign=programs()
+)
 
 
 @pytest.mark.campaign

@@ -70,7 +70,7 @@ def nested(depth: int) -> str:
 def altered(**fields: object) -> bytes:
     """Return PERFORMED as it comes, with other fields."""
     told: list[Any] = json.loads(encoded(PERFORMED))
-    names = ["kind", "state", "reason", "message", "summary", "files", "not_made"]
+    names = ["kind", "state", "reason", "message", "summary", "files", "not_made", "features"]
     return json.dumps([fields.get(name, value) for name, value in zip(names, told, strict=True)]).encode()
 
 

@@ -22,6 +22,9 @@ from dicom_node.core.principal import UserRole
 _PARAMETER_PLACES = ("path", "query", "header")
 
 
+_NO_ARGUMENT = (argparse._HelpAction, argparse._SubParsersAction)
+
+
 def command_tables() -> str:
     """One section per command: what it does, how it is called, and every argument with its meaning and default."""
     return "\n\n".join(_command_section(words, parser) for words, parser in _commands(make_parser(), "dicom-node"))
@@ -33,12 +36,12 @@ def _commands(parser: argparse.ArgumentParser, words: str) -> Iterator[tuple[str
     for group in groups:
         for word, below in group.choices.items():
             yield from _commands(below, f"{words} {word}")
-    if not groups:
+    if not groups or parser.get_default("run"):
         yield words, parser
 
 
 def _command_section(words: str, parser: argparse.ArgumentParser) -> str:
-    rows = [_argument_row(action) for action in parser._actions if not isinstance(action, argparse._HelpAction)]
+    rows = [_argument_row(action) for action in parser._actions if not isinstance(action, _NO_ARGUMENT)]
     table = ["| argument | meaning | default |", "|---|---|---|", *rows]
     return "\n".join([f"## {words}", "", parser.description or "", "", *table])
 

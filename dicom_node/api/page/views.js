@@ -4,6 +4,7 @@ import { agreementView, asked as agreementAsked } from "./agreement.js";
 import { alarmsView } from "./alarms.js";
 import { get, session } from "./api.js";
 import { asked as concordanceAsked, concordanceView } from "./concordance.js";
+import { driftView } from "./drift.js";
 import { caseHead, historyView } from "./history.js";
 import { modelsView } from "./models.js";
 import { deliveriesView, nodeView } from "./node.js";
@@ -30,9 +31,9 @@ const VIEWS = {
   rules: (_, { act, change }) => rulesView(act, change),
   models: (name) => modelsView(name && decodeURIComponent(name)),
   node: async (_, { asking, act }) => {
-    const [status, told, models, routes, shadows, destinations, alarms] = await Promise.all(
-      [asking, ...["waiting", "models", "routes", "shadows", "destinations", "alarms?limit=50"].map((what) => get(`/api/v1/${what}`))]);
-    return [overview(told, act), alarmsView(alarms, act), nodeView(models, routes, status, shadows, destinations, act)];
+    const [status, told, models, routes, shadows, destinations, alarms, drift, stops] = await Promise.all(
+      [asking, ...["waiting", "models", "routes", "shadows", "destinations", "alarms?limit=50", "drift", "drift/stops"].map((what) => get(`/api/v1/${what}`))]);
+    return [overview(told, act), alarmsView(alarms, act), driftView(drift, stops, act), nodeView(models, routes, status, shadows, destinations, act)];
   },
 };
 

@@ -26,6 +26,23 @@ def purge(commands: Commands) -> None:
     command.add_argument("--dry-run", action="store_true", help="only say what would go, and why the rest stays")
 
 
+def drift(commands: Commands) -> None:
+    command = add_command(
+        commands, "drift", "show what has changed in inputs and outputs since a model was taken into use",
+        "upkeep.drift:show", json=True,
+    )  # fmt: skip
+    command.add_argument("--all", action="store_true", help="every comparison, also of what does not drift")
+    below = command.add_subparsers(metavar="COMMAND")
+    command = add_command(
+        below, "restore", "let a route deliver again that was moved to shadow", "upkeep.drift:restore"
+    )
+    command.add_argument("name", metavar="ROUTE", help="name of the route")
+    command.add_argument("--by", required=True, metavar="NAME", help="who answers for it")
+    command.add_argument("--reason", required=True, metavar="TEXT", help="why; it is kept")
+    command.add_argument("--new-reference", action="store_true",
+                         help="compare with what comes from tomorrow on: the change was meant")  # fmt: skip
+
+
 def reload(commands: Commands) -> None:
     command = add_command(
         commands, "reload", "have the running node read its settings again", "upkeep.reload:reload", json=True

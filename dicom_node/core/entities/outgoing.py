@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from dicom_node.core.drift.features import Features
 from dicom_node.core.entities.states import JobState, ResultState
 
 
@@ -147,3 +148,5 @@ class JobOutcome:
     summary: Mapping[str, object] = field(default_factory=dict)
     #: Keys of the output sets it was made in.
     output_keys: tuple[str, ...] = ()
+    #: What is kept to see drift; empty where no model was asked.
+    features: Features = field(default_factory=dict)

@@ -116,6 +116,13 @@ JOB_SECONDS = _histogram(
     "building, saving.",
 )  # fmt: skip
 
+DRIFT_FEATURES = _gauge(
+    "drift_features", MetricSource.DATABASE, ("model", "peer"),
+    "Features of inputs and outputs that drift, by model and who sends the images; 0 while all is as in the reference.",
+)  # fmt: skip
+
+ROUTE_STOPPED = _gauge("route_stopped", MetricSource.DATABASE, ("route",), "1 while a route was moved to shadow.")
+
 # --- deliveries ----------------------------------------------------------------------------------------------------
 
 DELIVERIES = _counter(

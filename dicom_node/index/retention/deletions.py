@@ -20,6 +20,7 @@ from dicom_node.core.entities import DeletionState, KeptKind, ObjectState
 from dicom_node.core.principal import NODE, Principal
 from dicom_node.core.retention.rules import StudyFacts, why_it_stays
 from dicom_node.index.database import is_among
+from dicom_node.index.drift.recording import forget_features
 from dicom_node.index.lineage import LINE
 from dicom_node.index.retention.facts import DELETED, facts_of
 from dicom_node.index.tables import artifacts, damaged_objects, deletions, instances, results, studies
@@ -251,6 +252,7 @@ def _drop_results(connection: Connection, uid: str) -> None:
     kept = connection.execute(select(artifacts.c.object_key, artifacts.c.preview_key).where(_is_kept_of(uid))).all()
     _forget_damage(connection, [key for row in kept for key in row if key])
     move_objects(connection, _is_kept_of(uid), ObjectState.PURGED)
+    forget_features(connection, uid)
     mine = select(results.c.job_key, results.c.summary).where(results.c.study_instance_uid == uid)
     for row in connection.execute(mine).all():
         told = {name: row.summary[name] for name in _STAYS_TOLD if name in row.summary}

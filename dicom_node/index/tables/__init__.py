@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from dicom_node.index.tables.alarms import alarm_messages, alarm_signs, alarms, self_tests, watched_hours
 from dicom_node.index.tables.analysis import artifacts, events, jobs, results, review_locks, reviews
+from dicom_node.index.tables.drift import drift_comparisons, drift_features, drift_streams, stopped_routes
 from dicom_node.index.tables.operation import (
     damaged_objects,
     deletions,
@@ -57,6 +58,9 @@ __all__ = [
     "deliveries",
     "destinations",
     "disk_samples",
+    "drift_comparisons",
+    "drift_features",
+    "drift_streams",
     "events",
     "held_studies",
     "hl7_messages",
@@ -81,6 +85,7 @@ __all__ = [
     "sessions",
     "stated_patients",
     "stated_requests",
+    "stopped_routes",
     "studies",
     "study_holds",
     "study_keys",

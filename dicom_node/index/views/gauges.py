@@ -17,6 +17,8 @@ from dicom_node.core.metrics import table
 from dicom_node.core.metrics.tally import TALLY, Count, Labels
 from dicom_node.index.alarms.standing import raised_by_rule
 from dicom_node.index.damage import damage_counts
+from dicom_node.index.drift.stops import route_stops
+from dicom_node.index.drift.streams import drift_counts
 from dicom_node.index.outbox.destinations import suspensions
 from dicom_node.index.reports.kept import counted_reports
 from dicom_node.index.tables import deliveries, jobs, notifications, studies
@@ -34,6 +36,7 @@ def gauges(connection: Connection, now: datetime, destinations: Sequence[str], m
         *_of_deliveries(connection, now, destinations),
         *_of_suspensions(connection, destinations),
         *(Count(table.REPORTS.name, (one.lower(),), number) for one, number in counted_reports(connection).items()),
+        *_of_drift(connection),
         Count(table.DAMAGED.name, (), damage_counts(connection).total),
         *_of_alarms(connection),
     ]
@@ -90,6 +93,16 @@ def _of_alarms(connection: Connection) -> Iterator[Count]:
     raised = raised_by_rule(connection)
     for rule in RULES:
         yield Count(table.ALARMS_OPEN.name, (rule.code,), raised.get(rule.code, 0))
+
+
+def _of_drift(connection: Connection) -> Iterator[Count]:
+    numbers: _Values = {}
+    for (model, ae_title), number in drift_counts(connection).items():
+        labels = TALLY.told("model", model), TALLY.told("peer", ae_title)
+        numbers[labels] = numbers.get(labels, 0) + number
+    yield from _counts(table.DRIFT_FEATURES, numbers)
+    stops = {one.route: float(one.restored_at is None) for one in route_stops(connection, every=True)}
+    yield from _counts(table.ROUTE_STOPPED, {(route,): standing for route, standing in stops.items()})
 
 
 def _by_state(connection: Connection, metric: table.Metric, rows: Table, states: Sequence[Any]) -> Iterator[Count]:
