@@ -3,14 +3,15 @@
 # it wants its folder at their top, and leaves files there.
 #
 #   EXTRAS, PIP_ARGS, PYTHON   as for `make install`       SBOM_PYTHON   an interpreter that has the tools of the checkout
-#   OUT                        where the package is laid   STAGE         a tree that is there already, as of `make install`
+#   OUT                        where the package is laid   STAGE, VERSION   a tree that is there already, and its version
+#   COMPRESSION                arguments of dpkg-deb
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 NAME=dicom-node OUT=${OUT:-build}
 # That of the distribution, by its versioned name: the package depends on exactly this one.
 export PYTHON=${PYTHON:-$(readlink -f /usr/bin/python3)} SBOM_PYTHON=${SBOM_PYTHON:-python3}
-version=$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' dicom_node/__init__.py)
+version=${VERSION:-$(sed -n 's/^__version__ = "\(.*\)"$/\1/p' dicom_node/__init__.py)}
 
 require_tools() {
   if ! command -v dpkg-buildpackage dh >/dev/null; then

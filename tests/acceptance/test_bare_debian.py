@@ -1,6 +1,6 @@
 """The Debian package in a bare Debian, by the pages: installed, set up, at work, upgraded, back, gone.
 
-A long proof: two packages with all their libraries are made, and a root by debootstrap. One test after the other looks
+A long proof: a package with all its libraries is made, and a root by debootstrap. One test after the other looks
 at the same machine.
 """
 
@@ -25,7 +25,7 @@ from tests.peers.process import free_port, listens, wait_until
 from tests.support.campaign import IS_CAMPAIGN
 from tests.support.docs.commands import blocks
 from tests.support.install.bare_root import BareRoot, bare_root
-from tests.support.install.package import build_package, checkout_of_version
+from tests.support.install.package import build_package, tree_of_version
 from tests.support.needs import tool
 from tests.support.studies.data_factories import small_chest_ct
 from tools.service_libraries import service_libraries
@@ -91,8 +91,9 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
     folder = tmp_path_factory.mktemp("bare")
     with ExitStack() as stack:
         root = stack.enter_context(bare_root())
-        older = checkout_of_version(OLDER, folder / "older")
-        packages = {__version__: build_package(folder), OLDER: build_package(folder, checkout=older)}
+        package = build_package(folder)
+        older = tree_of_version(OLDER, package, folder / "older")
+        packages = {__version__: package, OLDER: build_package(folder, stage=older, version=OLDER)}
         for package in packages.values():
             (root / "root" / package.name).hardlink_to(package)
         (root / "etc/apt/apt.conf.d/90unattended").write_text('APT::Get::Assume-Yes "true";\n', encoding="utf-8")

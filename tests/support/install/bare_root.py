@@ -1,7 +1,8 @@
 """A bare Debian below a folder: what `debootstrap` makes, and commands in it as root, as a new user would type them.
 
-No systemd runs there; a `systemctl` of the tests does what the maintainer scripts and the pages ask of it, and starts
-what the unit starts, as its user. Mirrors are those of this machine's apt.
+A layer over it, or over this machine, takes what is written and leaves what is below. No systemd runs there; a
+`systemctl` of the tests does what the maintainer scripts and the pages ask of it, and starts what the unit starts, as
+its user. Mirrors are those of this machine's apt.
 """
 
 from __future__ import annotations
@@ -22,16 +23,42 @@ from tests.support.needs import absent, tool
 
 _SYSTEMCTL = Path(__file__).with_name("systemctl.sh")
 _PID_FILE, _LOG = "run/dicom-node.pid", "var/log/dicom-node.log"
-_INSIDE = 'mount --bind /proc "$0/proc" && mount --rbind /dev "$0/dev" && exec chroot "$0" "$@"'
+_INSIDE = """
+set -e
+root=$0
+if [ -n "$LOWER" ]; then
+  root=$0.whole
+  mount -t overlay overlay -o "lowerdir=$LOWER,upperdir=$0,workdir=$0.work" "$root"
+fi
+mount --bind /proc "$root/proc"
+mount --rbind /dev "$root/dev"
+for one in $LENT; do
+  if [ -d "$one" ]; then mkdir -p "$root$one"; else mkdir -p "$(dirname "$root$one")"; touch "$root$one"; fi
+  mount --bind "$one" "$root$one"
+done
+unset LOWER LENT
+exec chroot "$root" "$@"
+"""
 _ENVIRONMENT = {"PATH": "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL": "C.UTF-8",
                 "DEBIAN_FRONTEND": "noninteractive", "HOME": "/root"}  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
 class BareRoot:
-    """A Debian of its own; its network is that of this machine."""
+    """A Debian of its own; its network is that of this machine. With `lower` it is a layer, whose files `path` has."""
 
     path: Path
+    lower: Path | None = None
+    #: Folders and files of this machine that are there, too, at the same place.
+    lent: Sequence[Path] = ()
+
+    @classmethod
+    def over(cls, lower: Path, path: Path, lent: Sequence[Path] = ()) -> BareRoot:
+        """Make a layer."""
+        for name in ("", ".work", ".whole"):
+            path.with_name(path.name + name).mkdir()
+        path.chmod(0o755)
+        return cls(path, lower, lent)
 
     def __truediv__(self, inside: str) -> Path:
         return self.path / inside.lstrip("/")
@@ -39,11 +66,12 @@ class BareRoot:
     def attempt(self, script: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a script of the shell as root, and return how it ended."""
         command = ["unshare", "--mount", "sh", "-c", _INSIDE, str(self.path), "bash", "-euo", "pipefail", "-c", script]
+        mounts = {"LOWER": str(self.lower or ""), "LENT": " ".join(map(str, self.lent))}
         # What it leaves running must not hold the pipe.
         with tempfile.TemporaryFile("w+", encoding="utf-8", errors="replace") as said:
             ended = subprocess.run(
                 command, stdin=subprocess.DEVNULL, stdout=said, stderr=subprocess.STDOUT, cwd="/",
-                env={**_ENVIRONMENT, **_proxies(), **environment}, check=False,
+                env={**_ENVIRONMENT, **_proxies(), **mounts, **environment}, check=False,
             )  # fmt: skip
             said.seek(0)
             return subprocess.CompletedProcess(command, ended.returncode, said.read(), "")

@@ -10,31 +10,34 @@ from pathlib import Path
 
 from dicom_node import __version__
 from tests.support.needs import REPOSITORY, tool
-from tests.unit.test_packaging import tracked_files
 
 
-def build_package(out: Path, *, checkout: Path = REPOSITORY, stage: Path | None = None) -> Path:
-    """Make the package as `make deb` does, or of a tree that is there, and return it."""
+def build_package(out: Path, *, stage: Path | None = None, version: str = __version__) -> Path:
+    """Make the package as `make deb` does, but packed loosely; or of a tree that is there, and of another version."""
     tool("dh", "debhelper")
-    environment = {**os.environ, "OUT": str(out), "SBOM_PYTHON": sys.executable}
-    environment.pop("PYTHONPATH", None)
+    environment = {name: text for name, text in os.environ.items() if name not in {"MAKEFLAGS", "PYTHONPATH"}}
+    environment |= {"OUT": str(out), "SBOM_PYTHON": sys.executable, "COMPRESSION": "-Zgzip -z1", "VERSION": version}
     if stage is not None:
         environment["STAGE"] = str(stage)
-    command = [checkout / "deploy/package.sh"]
+    command = [REPOSITORY / "deploy/package.sh"]
     made = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
     assert made.returncode == 0, made.stdout + made.stderr[-4000:]
     return Path(made.stdout.removeprefix("Made: ").strip())
 
 
-def checkout_of_version(version: str, place: Path) -> Path:
-    """Copy the sources, and give them another version."""
-    for name in tracked_files():
-        if not name.startswith("tests/"):
-            (place / name).parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy2(REPOSITORY / name, place / name, follow_symlinks=False)
-    for file in ("pyproject.toml", "dicom_node/__init__.py"):
-        text = (place / file).read_text(encoding="utf-8")
-        (place / file).write_text(text.replace(f'"{__version__}"', f'"{version}"', 1), encoding="utf-8")
+def tree_of_version(version: str, package: Path, place: Path) -> Path:
+    """Unpack a package, and let the node in it be of another version, with the same libraries."""
+    subprocess.run(["dpkg-deb", "--extract", package, place], check=True)
+    release = (place / "opt/dicom-node/current").resolve().rename(place / "opt/dicom-node/releases" / version)
+    (place / "opt/dicom-node/current").unlink()
+    (place / "opt/dicom-node/current").symlink_to(f"releases/{version}")
+    said = [one for one in (release / "bin").iterdir() if one.is_file() and one.read_bytes()[:2] == b"#!"]
+    (code,) = release.glob("lib/python3*/site-packages/dicom_node/__init__.py")
+    for file in (*said, code):
+        text = file.read_text(encoding="utf-8")
+        for form in ("releases/{}/", '"{}"'):
+            text = text.replace(form.format(__version__), form.format(version))
+        file.write_text(text, encoding="utf-8")
     return place
 
 
