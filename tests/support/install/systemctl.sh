@@ -3,6 +3,8 @@
 # Whether the unit is enabled is the business of the real one, which needs no systemd for that.
 set -euo pipefail
 
+# Files only: the real one must look for no manager.
+export SYSTEMD_OFFLINE=1
 UNIT=dicom-node PID_FILE=/run/dicom-node.pid LOG=/var/log/dicom-node.log
 action= now= is_ours=
 for word; do
