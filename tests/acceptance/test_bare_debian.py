@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import json
 import re
-import subprocess
 import tempfile
 from collections.abc import Iterator
 from contextlib import ExitStack
@@ -26,7 +25,6 @@ from tests.support.campaign import IS_CAMPAIGN
 from tests.support.docs.commands import blocks
 from tests.support.install.bare_root import BareRoot, bare_root
 from tests.support.install.package import build_package, tree_of_version
-from tests.support.needs import tool
 from tests.support.studies.data_factories import small_chest_ct
 from tools.service_libraries import service_libraries
 
@@ -99,13 +97,6 @@ def machine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Machine]:
         (root / "etc/apt/apt.conf.d/90unattended").write_text('APT::Get::Assume-Yes "true";\n', encoding="utf-8")
         pacs = stack.enter_context(running_storescp(folder / "pacs", "--unique-filenames", aet="PACS"))
         yield Machine(root, packages, pacs, free_port())
-
-
-def test_lintian_finds_no_error_in_the_package(machine: Machine) -> None:
-    asked = [tool("lintian", "lintian"), "--fail-on", "error", "--allow-root", str(machine.packages[__version__])]
-    told = subprocess.run(asked, capture_output=True, text=True, check=False)
-
-    assert told.returncode == 0, told.stdout
 
 
 def test_installed_by_the_page_it_starts_nothing_and_tells_what_comes_next(machine: Machine) -> None:

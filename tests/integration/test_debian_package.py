@@ -93,6 +93,14 @@ def test_the_node_is_stopped_then_backed_up_before_its_files_change_and_a_person
     assert "was-enabled defaults to true" not in after, "a new installation starts nothing"
 
 
+def test_lintian_finds_no_error(package: Path) -> None:
+    """But for what deploy/debian/dicom-node.lintian-overrides gives a reason for."""
+    asked = [tool("lintian", "lintian"), "--fail-on", "error", "--allow-root", str(package)]
+    told = subprocess.run(asked, capture_output=True, text=True, check=False)
+
+    assert (told.returncode, "E: " in told.stdout) == (0, False), told.stdout
+
+
 @pytest.mark.parametrize("script", ["preinst", "postinst", "prerm", "postrm"])
 def test_no_script_touches_patient_data(control: Path, script: str) -> None:
     """They make room for nothing: what is removed, a person removes."""
