@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from dicom_node import __version__
+from tests.support.install.bare_root import BareRoot, layers_folder
 from tests.support.install.package import build_package, stub_tree
 from tests.support.needs import REPOSITORY, tool
 
@@ -107,6 +108,32 @@ def test_no_script_touches_patient_data(control: Path, script: str) -> None:
     lines = [one for one in (control / script).read_text(encoding="utf-8").splitlines() if "echo" not in one]
 
     assert [one for one in lines if re.search(r"\b(rm|find|shred|userdel|deluser)\b", one)] == []
+
+
+_DATA = "mkdir -p /var/lib/dicom-node && head -c 3M /dev/zero >/var/lib/dicom-node/node.sqlite"
+_SMALL = "mkdir /small && mount -t tmpfs -o size=4m tmpfs /small && echo BACKUP_FOLDER=/small >/etc/default/dicom-node"
+
+
+@pytest.mark.parametrize(
+    ("before", "call", "refused", "told"),
+    [
+        ("true", "upgrade 0.1.0 0.2.0", False, "No backup: there is nothing in /var/lib/dicom-node yet."),
+        (f"{_DATA}; {_SMALL}", "upgrade 0.1.0 0.2.0", True, "more than half of what is free in /small"),
+        (f"{_DATA}; echo BACKUP_FOLDER= >/etc/default/dicom-node", "upgrade 0.1.0 0.2.0", False, "names no folder"),
+        (_DATA, "upgrade 0.3.0 0.2.0", False, ""),
+        ("touch /etc/systemd/system/dicom-node.service", "install", True, "run 'make uninstall' first"),
+    ],
+    ids=["never started", "no room", "none wanted", "to an older one", "beside make install"],
+)
+def test_before_files_are_exchanged_a_backup_is_made_where_one_must_be(
+    control: Path, before: str, call: str, refused: bool, told: str
+) -> None:
+    with layers_folder() as place:
+        ended = BareRoot.over(Path("/"), place / "root").attempt(f"{before}\nsh {control / 'preinst'} {call}")
+
+    assert (ended.returncode != 0) == refused, ended.stdout
+    assert told in ended.stdout
+    assert ended.stdout.count("\n") <= 1
 
 
 @pytest.mark.parametrize("script", ["preinst", "postinst", "postrm"])

@@ -18,6 +18,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+import pytest
+
 from tests.peers.process import is_running, wait_until
 from tests.support.needs import absent, tool
 
@@ -103,6 +105,19 @@ class BareRoot:
         """The end of what the service said."""
         place = self / _LOG
         return "\n".join(place.read_text("utf-8", "replace").splitlines()[-30:]) if place.exists() else ""
+
+
+@contextmanager
+def layers_folder() -> Iterator[Path]:
+    """Give a folder for layers; skip where none can be laid over another root."""
+    if os.getuid() != 0:
+        absent("only root can lay one root over another")
+    with tempfile.TemporaryDirectory(prefix="dicom-node-layers-", dir="/var/tmp") as name:
+        place = Path(name)
+        place.chmod(0o755)
+        if (tried := BareRoot.over(Path("/"), place / "tried").attempt("true")).returncode:
+            pytest.skip(f"no root can be laid over that of this machine: {tried.stdout}")
+        yield place
 
 
 @contextmanager
