@@ -119,6 +119,7 @@ def lent_environment() -> Mapping[str, str]:
 
 
 def lent_places(environment: Mapping[str, str]) -> list[Path]:
-    """Return the files and folders of this machine that these variables name."""
-    named = {path for value in environment.values() for path in _PATH.findall(value) if Path(path).exists()}
-    return [Path(path) for path in sorted(named)]
+    """Return the files and folders of this machine that these variables name; of an index, what lies beside it, too."""
+    named = {Path(path) for value in environment.values() for path in _PATH.findall(value)}
+    whole = {path.parent if path.name == "simple" else path for path in named}
+    return sorted(path for path in whole if path.exists())
