@@ -1,6 +1,6 @@
 # Everything the project needs goes into .venv here; nothing outside the checkout is changed.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo install uninstall sbom test campaign check docs bench fuzz screenshots viewer
+.PHONY: help setup demo install uninstall deb sbom test campaign check docs bench fuzz screenshots viewer
 SHELL := /bin/bash
 MAKEFLAGS += --no-print-directory
 
@@ -33,6 +33,10 @@ install: ## Install the node as a service, without test tools (root); DESTDIR=fo
 
 uninstall: ## Remove the service (root); data and settings stay, and it says where
 	@$(foreach name,DESTDIR PREFIX,$(if $($(name)),$(name)="$($(name))")) deploy/install.sh uninstall
+
+deb: $(VENV)/.dev ## Make a Debian package of the service in build/, which installs without a network
+	@PIP_ARGS="$(PIP_ARGS)" $(if $(EXTRAS),EXTRAS="$(EXTRAS)") $(if $(filter file,$(origin PYTHON)),,PYTHON="$(PYTHON)") \
+		SBOM_PYTHON="$(abspath $(BIN)/python)" deploy/package.sh
 
 sbom: $(VENV)/.dev ## Write what a service is made of to build/sbom.cdx.json (CycloneDX); SBOM_OF=folder names an installed one
 	@$(if $(SBOM_OF),,$(MAKE) install DESTDIR="$(CURDIR)/build/service" PIP_ARGS="$(PIP_ARGS)")

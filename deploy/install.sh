@@ -30,6 +30,15 @@ require_root() {
   fi
 }
 
+# Files of a package are its own: nothing else writes among them.
+require_no_package() {
+  if [[ -z $DESTDIR && $(dpkg-query --show --showformat '${db:Status-Status}' "$NAME" 2>/dev/null) == installed ]]; then
+    echo "The node is installed here as a Debian package. Upgrade that, or remove it first (data and settings stay):" \
+      "apt remove $NAME" >&2
+    exit 1
+  fi
+}
+
 make_user() {
   if [[ -n $DESTDIR ]] || has_user; then return; fi
   useradd --system --user-group --home-dir "$DATA" --no-create-home --shell /usr/sbin/nologin "$NAME"
@@ -86,6 +95,7 @@ install_release() {
   pip_of "$release" install --force-reinstall --no-deps "$wheel"
   install -d -m 755 "$release/share/$NAME"
   install -m 644 deploy/node.toml deploy/systemd/drop-ins/*.conf LICENSE "$release/share/$NAME"
+  cp -r deploy/prometheus deploy/grafana "$release/share/$NAME"
   if [[ -n $DESTDIR ]]; then name_final_place "$release"; else require_runs "$release"; fi
   touch "$release/complete"
 }
@@ -130,6 +140,7 @@ install_node() {
   local version
   version=$(version)
   require_root install
+  require_no_package
   find_python
   umask 022
   work=$(mktemp -d)
@@ -145,6 +156,7 @@ install_node() {
 
 uninstall_node() {
   require_root uninstall
+  require_no_package
   if runs_here && [[ -e $UNIT ]]; then systemctl disable --now "$NAME" || true; fi
   rm -f "$DESTDIR$UNIT" "$DESTDIR$COMMAND"
   rm -rf "$DESTDIR$PREFIX/releases" "$DESTDIR$PREFIX/current" "$DESTDIR$PREFIX/previous"

@@ -40,6 +40,10 @@ NOT_RUN: Mapping[str, str] = {
     "API that speaks TLS; tests/integration/test_api_front_pages.py runs it",
     "apt install make python3 python3-venv": "installs a service; tests/acceptance/test_installed.py installs its tree",
     "editor /etc/dicom-node/node.toml": "needs an installed service",
+    "make deb": "makes a package of 300 MB; tests/acceptance/test_bare_debian.py makes one",
+    "apt install ./dicom-node_0.2.0_amd64.deb": "installs a service; tests/acceptance/test_bare_debian.py does so",
+    "systemctl disable --now dicom-node": "needs an installed service; tests/acceptance/test_bare_debian.py has one",
+    "apt remove dicom-node": "removes a service; tests/acceptance/test_bare_debian.py does so",
     "python3 -m venv .venv": "sets up an environment; tests/integration/test_wheel.py installs the wheel",
     'dicom-node alarms acknowledge --config node.toml 7 --reason "a new disk comes on Monday"': "needs an alarm; "
     "tests/integration/test_alarms_shown.py acknowledges one",
@@ -49,12 +53,13 @@ NOT_RUN: Mapping[str, str] = {
     "kubectl apply --filename deploy/kubernetes/dicom-node.yaml": "needs a cluster; tests/integration/test_manifest.py "
     "holds it against the descriptions of Kubernetes",
     "make uninstall": "removes a service; tests/acceptance/test_installed.py removes its tree",
-    "rm -r /var/lib/dicom-node /etc/dicom-node": "removes data and a user of the system",
+    "rm -rf /var/lib/dicom-node /var/backups/dicom-node /etc/dicom-node": "removes data and a user of the system",
     "systemctl stop dicom-node": "needs an installed service and systemd",
     "systemctl enable --now dicom-node": "needs systemd",
     ".venv/bin/pip install --constraint constraints.txt '.[inference,traces]'": ("installs; `make setup` does so"),
     "apt-get install --no-install-recommends prometheus": "installs packages of the system",
-    "install -D -m 644 /opt/dicom-node/deploy/grafana/dicom-node.json /var/lib/grafana/dashboards/dicom-node.json": (
+    "install -D -m 644 /opt/dicom-node/current/share/dicom-node/grafana/dicom-node.json "
+    "/var/lib/grafana/dashboards/dicom-node.json": (
         "writes into a folder of the system; tests/integration/test_metrics.py asks what the dashboard asks"
     ),
     "journalctl -u dicom-node -o cat | grep 3f0e2f9c-6d0b-4d4e-9d39-6a3f1c1f7a55": "needs systemd",

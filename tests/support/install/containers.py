@@ -39,7 +39,7 @@ def of_image() -> Container:
     """What `docker run` starts: the last stage, with what the stages below it say."""
     stages: dict[str, list[tuple[str, str]]] = {}
     name = ""
-    for instruction, text in _instructions((REPOSITORY / "Dockerfile").read_text(encoding="utf-8")):
+    for instruction, text in instructions((REPOSITORY / "Dockerfile").read_text(encoding="utf-8")):
         if instruction == "FROM":
             base, _, name = text.partition(" AS ")
             stages[name] = list(stages.get(base, []))
@@ -101,7 +101,7 @@ def of_cluster() -> Container:
     )
 
 
-def _instructions(text: str) -> list[tuple[str, str]]:
+def instructions(text: str) -> list[tuple[str, str]]:
     whole = re.sub(r"\\\n\s*", " ", re.sub(r"^#.*\n", "", text, flags=re.MULTILINE))
     lines = [line for line in whole.splitlines() if line.strip()]
     return [(word, rest.strip()) for word, _, rest in (line.partition(" ") for line in lines)]
