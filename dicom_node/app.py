@@ -21,7 +21,7 @@ from dicom_node.core.calls.limits import Networks
 from dicom_node.core.principal import NODE
 from dicom_node.index.due import now_in
 from dicom_node.index.jobs import free_leases_of
-from dicom_node.operate.configuration.reload import Configuration, Prepared
+from dicom_node.operate.configuration.reload import Configuration, PreparedChange
 from dicom_node.operate.metrics.listener import MetricsListener
 from dicom_node.operate.traces import Traces
 from dicom_node.people.audit.trail import digests_of
@@ -149,8 +149,8 @@ class Service:
         draft.replace(path)
 
 
-def _prepared(role: Role, wanted: Settings) -> Prepared:
-    return Prepared(role.prepared(wanted))
+def _prepared(role: Role, wanted: Settings) -> PreparedChange:
+    return PreparedChange(role.prepared(wanted))
 
 
 def _found(place: str) -> Any:

@@ -28,7 +28,7 @@ from dicom_node.index.decided.route_edits import RouteEdit, add_edit, edits_in_f
 from dicom_node.index.decided.suspensions import route_suspensions
 from dicom_node.index.decided.versions_looked_at import require_version, take_turn_to_change
 from dicom_node.inference.cards.card import ModelCard
-from dicom_node.operate.configuration.reload import Prepared
+from dicom_node.operate.configuration.reload import PreparedChange
 from dicom_node.operate.rules import routes_of, with_routes
 
 _log = logging.getLogger(__name__)
@@ -102,7 +102,7 @@ class RoutesInForce:
                     self._basis = _Basis(basis.settings, version)
                 return self._now
 
-    def prepared(self, settings: Settings) -> Prepared:
+    def prepared(self, settings: Settings) -> PreparedChange:
         """Return how the routes of other settings come into force, and which edits are not what they were over these.
 
         Raises `SettingsError` where their own routes cannot be used, and `IndexUnavailable`.
@@ -117,7 +117,7 @@ class RoutesInForce:
             with self._lock:
                 self._basis = _Basis(settings)
 
-        return Prepared(begin, warnings)
+        return PreparedChange(begin, warnings)
 
     def save(self, route: Mapping[str, Any], change: RouteChange) -> None:
         """Put a route over the file's, or add one; what is queued already keeps its model and series.

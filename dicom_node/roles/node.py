@@ -40,7 +40,7 @@ from dicom_node.ingest.session import IngestParts
 from dicom_node.ingest.wrapping import PictureWrapper
 from dicom_node.logs import set_log_level
 from dicom_node.operate.clock import ClockWatch
-from dicom_node.operate.configuration.reload import Configuration, ConfigurationParts, Prepared
+from dicom_node.operate.configuration.reload import Configuration, ConfigurationParts, PreparedChange
 from dicom_node.operate.metrics.exposition import Exposition
 from dicom_node.operate.metrics.looks import AcceptorState, Looks
 from dicom_node.operate.routes_in_force import RoutesInForce
@@ -173,7 +173,7 @@ class Node:
         configuration.attend(self._prepared)
         return configuration
 
-    def _prepared(self, wanted: Settings) -> Prepared:
+    def _prepared(self, wanted: Settings) -> PreparedChange:
         """The routes can be used, and so can the edits that people made of them, as after a restart."""
         routes, in_force = routes_of(wanted, self.cards), self.in_force.prepared(wanted)
         with self.database.read() as connection:
@@ -190,7 +190,7 @@ class Node:
             self._count_what_is_configured()
             set_log_level(wanted.node.log_level)
 
-        return Prepared(begin, (*waiting, *in_force.warnings))
+        return PreparedChange(begin, (*waiting, *in_force.warnings))
 
     @cached_property
     def owners(self) -> Owners:

@@ -18,7 +18,7 @@ from dicom_node.core.audit import AuditedAct, AuditedEvent, AuditOutcome
 from dicom_node.core.errors import Conflict, SettingsError
 from dicom_node.core.principal import Principal
 from dicom_node.doctor.configuration import check_running_settings
-from dicom_node.operate.configuration.reload import Configuration, ConfigurationParts, Prepared
+from dicom_node.operate.configuration.reload import Configuration, ConfigurationParts, PreparedChange
 from dicom_node.operate.configuration.told import ReloadRequest, ask_all, states_of
 from dicom_node.roles.settings import load_settings
 from dicom_node.storage.owners import Owners
@@ -63,7 +63,7 @@ class Process:
             audit=self.audit,
         )  # fmt: skip
         self.configuration = Configuration(load_settings(self.config, {}), parts)
-        self.configuration.attend(lambda wanted: Prepared(lambda: self.taken.append(wanted)))
+        self.configuration.attend(lambda wanted: PreparedChange(lambda: self.taken.append(wanted)))
         with self.configuration.starting(["deliver"], lambda: self.hangups):
             pass
 
@@ -127,7 +127,7 @@ def test_one_setting_that_takes_a_restart_holds_all_others_back_and_is_named(sta
 def test_a_part_that_cannot_run_with_the_new_settings_keeps_the_others_from_it(start: Callable[[], Process]) -> None:
     process = start()
 
-    def refuse(_wanted: Settings) -> Prepared:
+    def refuse(_wanted: Settings) -> PreparedChange:
         raise SettingsError("There is no model of this name.")
 
     process.configuration.attend(refuse)
@@ -281,10 +281,10 @@ def test_of_two_who_ask_at_once_the_second_finds_it_done(start: Callable[[], Pro
     write(process.folder, peer=[{"ae_title": "CT2"}])
     begun, go_on = threading.Event(), threading.Event()
 
-    def slow(_wanted: Settings) -> Prepared:
+    def slow(_wanted: Settings) -> PreparedChange:
         begun.set()
         assert go_on.wait(30)
-        return Prepared(lambda: None)
+        return PreparedChange(lambda: None)
 
     process.configuration.attend(slow)
     answers: list[int] = []

@@ -44,7 +44,7 @@ Signature = tuple[int, int, int] | None
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class PreparedChange:
     """How a part begins to run with other settings, which cannot fail any more; and what people should know of it."""
 
     begin: Callable[[], None]
@@ -70,7 +70,7 @@ class Configuration:
         self._settings = settings
         self._data_dir = settings.node.data_dir
         self._parts = parts
-        self._prepare: list[Callable[[Settings], Prepared]] = []
+        self._prepare: list[Callable[[Settings], PreparedChange]] = []
         self._lock = threading.RLock()
         self._is_over = False
         self._signature: Signature = None
@@ -98,7 +98,7 @@ class Configuration:
             yield
             self._tell(self.state)
 
-    def attend(self, prepare: Callable[[Settings], Prepared]) -> None:
+    def attend(self, prepare: Callable[[Settings], PreparedChange]) -> None:
         """Ask this part whenever the settings are to change; it raises `SettingsError` where it cannot run with them,
         and has changed nothing then. The order is that in which parts attended."""
         self._prepare.append(prepare)
