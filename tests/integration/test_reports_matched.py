@@ -15,7 +15,7 @@ from alembic.config import Config
 from sqlalchemy import select, update
 
 from dicom_node.assist.reports.reading import ReadingOptions, ReportSweep, TextReader
-from dicom_node.core.assessment.concordance import ConcordanceGroup, Verdict, concordance_by
+from dicom_node.core.assessment.concordance import ConcordanceGroup, ConcordanceVerdict, concordance_by
 from dicom_node.core.assessment.report_reading import ReportedPresence, ReportReading
 from dicom_node.core.entities import OrderNumber, PatientNumber, ReportMatch, ReportStatus, StatedReport
 from dicom_node.core.errors import WorkerDied
@@ -276,7 +276,7 @@ def test_models_are_held_against_the_report_of_their_study(site: Database) -> No
     keep(site, stated(study_instance_uid=CHEST_XR))
     sweep(site).run()
     (one,) = compared_findings(site, ComparedFilter(model=XR_MODEL.name))
-    assert (one.study_instance_uid, one.finding, one.verdict) == (CHEST_XR, "Pneumonia", Verdict.MODEL_ONLY)
+    assert (one.study_instance_uid, one.finding, one.verdict) == (CHEST_XR, "Pneumonia", ConcordanceVerdict.MODEL_ONLY)
     assert differing() == before + 1
     (line,) = concordance_by([one], [ConcordanceGroup.MODEL])
     assert (line.model_only, line.kappa) == (1, None)
@@ -303,7 +303,7 @@ def test_the_report_that_was_stated_last_counts(morning: Database) -> None:
 
     ReportSweep(morning, read, OPTIONS).run()
     (one,) = compared_findings(morning, ComparedFilter())
-    assert one.verdict is Verdict.AGREE
+    assert one.verdict is ConcordanceVerdict.AGREE
 
 
 def test_a_cancelled_report_is_not_compared(morning: Database) -> None:

@@ -15,7 +15,7 @@ from sqlalchemy import select, update
 from dicom_node.assist.reports.reading import ReadingOptions, ReportSweep
 from dicom_node.assist.reports.searching import ReportSearch, SearchOptions
 from dicom_node.assist.texts.reader import TextToRead, read
-from dicom_node.core.assessment.concordance import Verdict
+from dicom_node.core.assessment.concordance import ConcordanceVerdict
 from dicom_node.core.entities import PatientNumber, ReportMatch, ReportStatus
 from dicom_node.core.errors import DeliveryDeferred
 from dicom_node.fhir.builders.bundle import build_bundle
@@ -182,7 +182,7 @@ def test_a_report_at_the_ehr_is_held_against_the_model(
         (kept,) = connection.execute(select(reports.c.source, reports.c.match, reports.c.text))
     assert tuple(kept) == ("ehr", ReportMatch.MATCHED, "")
     (one,) = compared_findings(analysed, ComparedFilter())
-    assert (one.study_instance_uid, one.verdict) == (CHEST_XR, Verdict.MODEL_ONLY)
+    assert (one.study_instance_uid, one.verdict) == (CHEST_XR, ConcordanceVerdict.MODEL_ONLY)
 
 
 def test_a_study_is_asked_for_when_its_time_has_come_and_ever_less_often(analysed: Database) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from dicom_node.core.assessment.agreement import compare
-from dicom_node.roles.node import Node
+from dicom_node.roles.node import Node, destinations_of_route
 from dicom_node.roles.settings import SiteSettings
 
 
@@ -91,7 +91,7 @@ def test_a_shadow_gets_the_studies_of_the_route_it_shadows_and_delivers_nothing(
 
     assert (shadow.when, shadow.rank) == (live.when, live.rank)
     assert (live.destinations, shadow.destinations) == (("pacs",), ())
-    assert one.destinations_of(one.settings.route[1]) == ()
+    assert destinations_of_route(one.settings, one.settings.route[1]) == ()
     assert (live.priority, shadow.priority) == ("images", "low")
 
 

@@ -11,7 +11,7 @@ from dicom_node.core.assessment.concordance import (
     LEAST_PAIRS,
     ComparedFinding,
     ConcordanceGroup,
-    Verdict,
+    ConcordanceVerdict,
     concordance_by,
     kappa_of,
 )
@@ -34,17 +34,19 @@ def several(number: int, model: Presence, report: ReportedPresence, **more: str)
 @pytest.mark.parametrize(
     ("model", "report", "verdict"),
     [
-        (Presence.PRESENT, ReportedPresence.PRESENT, Verdict.AGREE),
-        (Presence.ABSENT, ReportedPresence.ABSENT, Verdict.AGREE),
-        (Presence.ABSENT, ReportedPresence.SILENT, Verdict.AGREE),
-        (Presence.PRESENT, ReportedPresence.ABSENT, Verdict.MODEL_ONLY),
-        (Presence.PRESENT, ReportedPresence.SILENT, Verdict.MODEL_ONLY),
-        (Presence.ABSENT, ReportedPresence.PRESENT, Verdict.REPORT_ONLY),
-        (Presence.PRESENT, ReportedPresence.UNCERTAIN, Verdict.UNSURE),
-        (Presence.UNDETERMINED, ReportedPresence.PRESENT, Verdict.UNSURE),
+        (Presence.PRESENT, ReportedPresence.PRESENT, ConcordanceVerdict.AGREE),
+        (Presence.ABSENT, ReportedPresence.ABSENT, ConcordanceVerdict.AGREE),
+        (Presence.ABSENT, ReportedPresence.SILENT, ConcordanceVerdict.AGREE),
+        (Presence.PRESENT, ReportedPresence.ABSENT, ConcordanceVerdict.MODEL_ONLY),
+        (Presence.PRESENT, ReportedPresence.SILENT, ConcordanceVerdict.MODEL_ONLY),
+        (Presence.ABSENT, ReportedPresence.PRESENT, ConcordanceVerdict.REPORT_ONLY),
+        (Presence.PRESENT, ReportedPresence.UNCERTAIN, ConcordanceVerdict.UNSURE),
+        (Presence.UNDETERMINED, ReportedPresence.PRESENT, ConcordanceVerdict.UNSURE),
     ],
 )
-def test_a_verdict_is_what_both_make_of_it(model: Presence, report: ReportedPresence, verdict: Verdict) -> None:
+def test_a_verdict_is_what_both_make_of_it(
+    model: Presence, report: ReportedPresence, verdict: ConcordanceVerdict
+) -> None:
     assert replace(ONE, model_says=model, report_says=report).verdict is verdict
 
 

@@ -57,7 +57,7 @@ def get_stops(
         return route_stops(connection, every=every)
 
 
-class Restoration(StatedReason):
+class RouteRestoration(StatedReason):
     """Why results of a route are delivered again."""
 
     new_reference: bool = Field(False, description="Compare with what comes from tomorrow on: the change was meant.")
@@ -70,7 +70,9 @@ class Restoration(StatedReason):
     dependencies=[Operates, audited(AuditedAct.ROUTE_CHANGED)],
     responses=described(403, 404, 409),
 )
-def restore(parts: Parts, principal: CurrentPrincipal, name: RouteName, wanted: Restoration) -> Sequence[RouteStop]:
+def restore(
+    parts: Parts, principal: CurrentPrincipal, name: RouteName, wanted: RouteRestoration
+) -> Sequence[RouteStop]:
     """What comes from now on is delivered; a study of meanwhile when it is run again. Return what is in shadow then."""
     by = (principal.name, wanted.reason)
     with parts.database.write() as connection:

@@ -30,7 +30,7 @@ class Cue(StrEnum):
     ASKED = "asked"
 
 
-class Section(StrEnum):
+class ReportSection(StrEnum):
     """What stands under a heading."""
 
     FINDINGS = "findings"
@@ -71,7 +71,7 @@ class Language:
     no_cue: re.Pattern[str]
     ends: re.Pattern[str]
     normal: Sequence[NormalPhrase]
-    sections: Mapping[Section, re.Pattern[str]]
+    sections: Mapping[ReportSection, re.Pattern[str]]
     findings: Sequence[NamedFinding]
 
 
@@ -89,7 +89,7 @@ def language(name: str) -> Language:
         no_cue=_any(around["none"]),
         ends=_any([*around["ends"], ";"]),
         normal=[NormalPhrase(_any([pattern]), tuple(absent)) for pattern, absent in words["normal"].items()],
-        sections={one: re.compile(rf"(?:{'|'.join(words['sections'][one])})(?= ?(?::|$))") for one in Section},
+        sections={one: re.compile(rf"(?:{'|'.join(words['sections'][one])})(?= ?(?::|$))") for one in ReportSection},
         findings=[_finding(key, told, name) for key, told in _table("findings.toml").items()],
     )  # fmt: skip
 

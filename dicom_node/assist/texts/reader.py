@@ -18,7 +18,7 @@ from dicom_node.assist.texts.lexicon import (
     Cue,
     Language,
     NamedFinding,
-    Section,
+    ReportSection,
     language,
     rules_digest,
 )
@@ -66,11 +66,11 @@ def read(asked: TextToRead) -> ReportReading:
     words = _language_of(text, asked.languages)
     for pattern, meant in words.short:
         text = pattern.sub(meant, text)
-    said: dict[Section, dict[str, ReportedPresence]] = defaultdict(dict)
+    said: dict[ReportSection, dict[str, ReportedPresence]] = defaultdict(dict)
     for section, sentence in _sentences(text, words):
         for finding, presence in _read_sentence(sentence, words):
             said[section][finding] = _stronger(said[section].get(finding), presence)
-    whole = {**said[Section.FINDINGS], **said[Section.CONCLUSION]}  # what it concludes is its last word
+    whole = {**said[ReportSection.FINDINGS], **said[ReportSection.CONCLUSION]}  # what it concludes is its last word
     return ReportReading(language=words.name, rules=rules_digest(), said=_with_consequences(whole, words))
 
 
@@ -89,15 +89,15 @@ def _stronger(known: ReportedPresence | None, new: ReportedPresence) -> Reported
 # --- sections and sentences ---------------------------------------------------------------------------------------
 
 
-def _sentences(text: str, words: Language) -> Iterator[tuple[Section, str]]:
+def _sentences(text: str, words: Language) -> Iterator[tuple[ReportSection, str]]:
     """Yield the sentences that tell what was found, with the section in which they stand."""
-    section = Section.FINDINGS
+    section = ReportSection.FINDINGS
     for block in _blocks(text, words):
         heading = _heading(block, words)
         if heading is not None:
             section, length = heading
             block = block[length:].lstrip(" :\n")  # noqa: PLW2901 - the heading is no part of the sentence
-        if section is Section.NEITHER:
+        if section is ReportSection.NEITHER:
             continue
         for sentence in _SENTENCE_END.split(block):
             yield section, _LINE.sub(" ", sentence)[:_LONGEST_SENTENCE]
@@ -115,7 +115,7 @@ def _blocks(text: str, words: Language) -> Iterator[str]:
     yield "\n".join(piece)
 
 
-def _heading(block: str, words: Language) -> tuple[Section, int] | None:
+def _heading(block: str, words: Language) -> tuple[ReportSection, int] | None:
     first = block.partition("\n")[0]
     for section, headings in words.sections.items():
         if found := headings.match(first):

@@ -109,7 +109,7 @@ DISK_FILLING = AlarmRule(
     title="The disk will be full soon",
     about="folder",
     judged="As it grew lately, it is full in fewer days than this.",
-    advice="Set [retention], or add disk; dicom-node purge --dry-run says what may go.",
+    advice="Set [retention], or add disk; what may go: dicom-node purge --dry-run",
     limit=14,
     unit="days",
     clear_after=_HOUR,
@@ -120,7 +120,7 @@ DISK_FULL = AlarmRule(
     title="The disk is full: images are refused",
     about="folder",
     judged="Less is free than `node.min_free_mb`.",
-    advice="Make room at once: dicom-node purge --dry-run says what may go. Modalities keep images and try again.",
+    advice="Modalities keep images and try again; make room at once. What may go: dicom-node purge --dry-run",
 )
 CERTIFICATE_ENDS = AlarmRule(
     code="certificate_ends",

@@ -36,7 +36,7 @@ class ConcordanceGroup(StrEnum):
     MONTH = "month"
 
 
-class Verdict(StrEnum):
+class ConcordanceVerdict(StrEnum):
     """What a model and a report make of a finding together."""
 
     AGREE = "agree"
@@ -46,7 +46,7 @@ class Verdict(StrEnum):
 
 
 #: Where model and report say the opposite: what a person should look at.
-DISCORDANT = (Verdict.MODEL_ONLY, Verdict.REPORT_ONLY)
+DISCORDANT = (ConcordanceVerdict.MODEL_ONLY, ConcordanceVerdict.REPORT_ONLY)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -67,14 +67,14 @@ class ComparedFinding:
     site: str = ""
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> ConcordanceVerdict:
         """What both make of it; a report that is silent says that nothing is there."""
         if self.model_says is Presence.UNDETERMINED or self.report_says is ReportedPresence.UNCERTAIN:
-            return Verdict.UNSURE
+            return ConcordanceVerdict.UNSURE
         model, report = self.model_says is Presence.PRESENT, self.report_says is ReportedPresence.PRESENT
         if model == report:
-            return Verdict.AGREE
-        return Verdict.MODEL_ONLY if model else Verdict.REPORT_ONLY
+            return ConcordanceVerdict.AGREE
+        return ConcordanceVerdict.MODEL_ONLY if model else ConcordanceVerdict.REPORT_ONLY
 
     def named(self, by: ConcordanceGroup) -> str:
         """Return what it counts under; the month is that in which the model answered, UTC."""
@@ -110,7 +110,7 @@ class ConcordanceLine:
 
 def concordance_by(found: Iterable[ComparedFinding], by: Sequence[ConcordanceGroup]) -> list[ConcordanceLine]:
     """Return a line for each group, in the order of their names; with no grouping, one for all."""
-    groups: dict[tuple[str, ...], Counter[tuple[Verdict, bool, bool]]] = {}
+    groups: dict[tuple[str, ...], Counter[tuple[ConcordanceVerdict, bool, bool]]] = {}
     for one in found:
         is_silent = one.report_says is ReportedPresence.SILENT
         kind = (one.verdict, one.model_says is Presence.PRESENT, is_silent)
@@ -118,20 +118,24 @@ def concordance_by(found: Iterable[ComparedFinding], by: Sequence[ConcordanceGro
     return [_line(dict(zip(by, names, strict=True)), counted) for names, counted in sorted(groups.items())]
 
 
-def most_recent(found: Iterable[ComparedFinding], verdicts: Collection[Verdict], limit: int) -> list[ComparedFinding]:
+def most_recent(
+    found: Iterable[ComparedFinding], verdicts: Collection[ConcordanceVerdict], limit: int
+) -> list[ComparedFinding]:
     """Return the latest findings with one of these verdicts, for people to look at again; the newest first."""
     wanted = (one for one in found if one.verdict in verdicts)
     return heapq.nlargest(limit, wanted, key=lambda one: (one.made_at, one.job_key, one.finding))
 
 
-def _line(group: Mapping[ConcordanceGroup, str], counted: Counter[tuple[Verdict, bool, bool]]) -> ConcordanceLine:
-    def number(verdict: Verdict, *, present: bool | None = None) -> int:
+def _line(
+    group: Mapping[ConcordanceGroup, str], counted: Counter[tuple[ConcordanceVerdict, bool, bool]]
+) -> ConcordanceLine:
+    def number(verdict: ConcordanceVerdict, *, present: bool | None = None) -> int:
         return sum(
             count for (one, is_present, _), count in counted.items() if one is verdict and present in (None, is_present)
         )
 
-    both, neither = number(Verdict.AGREE, present=True), number(Verdict.AGREE, present=False)
-    model_only, report_only = number(Verdict.MODEL_ONLY), number(Verdict.REPORT_ONLY)
+    both, neither = number(ConcordanceVerdict.AGREE, present=True), number(ConcordanceVerdict.AGREE, present=False)
+    model_only, report_only = number(ConcordanceVerdict.MODEL_ONLY), number(ConcordanceVerdict.REPORT_ONLY)
     kappa, why_not = kappa_of(both, model_only, report_only, neither)
     return ConcordanceLine(
         group=group,
@@ -141,7 +145,7 @@ def _line(group: Mapping[ConcordanceGroup, str], counted: Counter[tuple[Verdict,
         both_absent=neither,
         model_only=model_only,
         report_only=report_only,
-        unsure=number(Verdict.UNSURE),
+        unsure=number(ConcordanceVerdict.UNSURE),
         silent=sum(count for (_, _, is_silent), count in counted.items() if is_silent),
         kappa=kappa,
         kappa_not_told=why_not,

@@ -10,7 +10,7 @@ from dicom_node.config.alarms import CriticalFindingSettings
 from dicom_node.core.alarms.standing import Fault
 from dicom_node.core.entities import Presence
 from dicom_node.index.alarms.looks import UnreviewedResult, unreviewed_results, unreviewed_since
-from dicom_node.operate.alarms.judges import Look
+from dicom_node.operate.alarms.judges import AlarmLook
 
 #: What was made while no process judged is found for so long, and rows that were late for so long.
 _AT_START, _LATE = timedelta(hours=72), timedelta(minutes=10)
@@ -23,7 +23,7 @@ class CriticalFindings:
         self._wanted = wanted
         self._looked_to: datetime | None = None
 
-    def __call__(self, look: Look) -> Sequence[Fault]:
+    def __call__(self, look: AlarmLook) -> Sequence[Fault]:
         """Return what stands, and what is new."""
         keys = [str(one.detail.get("job_key", "")) for one in look.standing.values()]
         found = list(self._faults(unreviewed_results(look.connection, keys))) if keys else []

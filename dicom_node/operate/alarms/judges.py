@@ -43,7 +43,7 @@ class AlarmSources:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Look:
+class AlarmLook:
     """One look for one rule: at the rows, at `now`, with the rule's `limit`; `standing` is what it has found before, by
     subject."""
 
@@ -68,28 +68,28 @@ class Look:
         return frozenset(one.name for one in self.sources.settings.destination)
 
 
-Judge = Callable[[Look], Sequence[Fault] | None]
+Judge = Callable[[AlarmLook], Sequence[Fault] | None]
 
 
-def _results_waiting(look: Look) -> Sequence[Fault]:
+def _results_waiting(look: AlarmLook) -> Sequence[Fault]:
     by_people = suspended_by_people(look.connection)
     return [
         one for one in _owed(look, DeliveryState.PENDING, "wait; the first is owed") if one.subject not in by_people
     ]
 
 
-def _results_parked(look: Look) -> Sequence[Fault]:
+def _results_parked(look: AlarmLook) -> Sequence[Fault]:
     return list(_owed(look, DeliveryState.PARKED, "are parked; the first was owed"))
 
 
-def _owed(look: Look, state: DeliveryState, told: str) -> Iterator[Fault]:
+def _owed(look: AlarmLook, state: DeliveryState, told: str) -> Iterator[Fault]:
     for name, waits in owed_since(look.connection, state, look.destinations).items():
         if look.now - waits.since >= look.minutes:
             text = f"{waits.number} objects or events for {name} {told} since {_minute(waits.since)}."
             yield Fault(subject=name, text=text, since=waits.since)
 
 
-def _analyses_waiting(look: Look) -> Sequence[Fault]:
+def _analyses_waiting(look: AlarmLook) -> Sequence[Fault]:
     return [
         Fault(subject=model, text=f"{one.number} analyses by {model} are due; the first since {_minute(one.since)}.",
               since=one.since)
@@ -97,7 +97,7 @@ def _analyses_waiting(look: Look) -> Sequence[Fault]:
     ]  # fmt: skip
 
 
-def _model_errors(look: Look) -> Sequence[Fault]:
+def _model_errors(look: AlarmLook) -> Sequence[Fault]:
     found = []
     for model, one in failures_since(look.connection, look.now, _ERRORS_WITHIN).items():
         share = 100 * one.failed / one.ended
@@ -107,7 +107,7 @@ def _model_errors(look: Look) -> Sequence[Fault]:
     return found
 
 
-def _disk_filling(look: Look) -> Sequence[Fault] | None:
+def _disk_filling(look: AlarmLook) -> Sequence[Fault] | None:
     folder = look.sources.settings.node.data_dir
     try:
         free = look.sources.free_bytes(folder)
@@ -119,7 +119,7 @@ def _disk_filling(look: Look) -> Sequence[Fault] | None:
     return [Fault(subject="data", text=told.text)]
 
 
-def _disk_full(look: Look) -> Sequence[Fault] | None:
+def _disk_full(look: AlarmLook) -> Sequence[Fault] | None:
     node = look.sources.settings.node
     try:
         free_mb = look.sources.free_bytes(node.data_dir) / (1 << 20)
@@ -130,7 +130,7 @@ def _disk_full(look: Look) -> Sequence[Fault] | None:
     return [Fault(subject="data", text=f"{free_mb:.0f} MB are free; node.min_free_mb = {node.min_free_mb}.")]
 
 
-def _certificate_ends(look: Look) -> Sequence[Fault]:
+def _certificate_ends(look: AlarmLook) -> Sequence[Fault]:
     found = []
     for name, file in certificate_files(look.sources.settings):
         with suppress(OSError, ValueError):  # gone or no PEM: whoever shows it tells
@@ -141,29 +141,29 @@ def _certificate_ends(look: Look) -> Sequence[Fault]:
     return found
 
 
-def _clock_wrong(look: Look) -> Sequence[Fault]:
+def _clock_wrong(look: AlarmLook) -> Sequence[Fault]:
     state = look.sources.clock()
     return [Fault(text=state.fault)] if state is not None and state.fault else []
 
 
-def _audit_unwritable(look: Look) -> Sequence[Fault]:
+def _audit_unwritable(look: AlarmLook) -> Sequence[Fault]:
     fault = look.sources.audit.fault
     return [Fault(text=fault)] if fault else []
 
 
-def _self_test_failed(look: Look) -> Sequence[Fault]:
+def _self_test_failed(look: AlarmLook) -> Sequence[Fault]:
     signs = signs_of(look.connection, rules.SELF_TEST_FAILED.code) if look.sources.settings.selftest.at else {}
     return [Fault(text=sign.text, since=sign.since) for sign in signs.values()]
 
 
-def _backup_failed(look: Look) -> Sequence[Fault]:
+def _backup_failed(look: AlarmLook) -> Sequence[Fault]:
     outcome = last_backup(look.sources.settings.node.data_dir)
     if outcome is None or not outcome.advice(look.now):
         return []
     return [Fault(text=f"{outcome.in_words()}.", since=outcome.failed_at)]
 
 
-def _peer_unreachable(look: Look) -> Sequence[Fault]:
+def _peer_unreachable(look: AlarmLook) -> Sequence[Fault]:
     away = {name: (sign.since, sign.text)
             for name, sign in signs_of(look.connection, rules.PEER_UNREACHABLE.code).items()}  # fmt: skip
     for name, one in suspensions(look.connection).items():
@@ -177,7 +177,7 @@ def _peer_unreachable(look: Look) -> Sequence[Fault]:
     ]  # fmt: skip
 
 
-def _alarms_untold(look: Look) -> Sequence[Fault]:
+def _alarms_untold(look: AlarmLook) -> Sequence[Fault]:
     known = {one.name for one in look.sources.settings.alarm}
     return [
         Fault(subject=name, text=f"Not taken since {_minute(since)}. {why}", since=since)

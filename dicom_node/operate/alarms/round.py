@@ -30,7 +30,7 @@ from dicom_node.index.alarms.standing import (
 from dicom_node.index.database import Database
 from dicom_node.index.due import now_in
 from dicom_node.operate.alarms.critical import CriticalFindings
-from dicom_node.operate.alarms.judges import JUDGES, AlarmSources, Judge, Look
+from dicom_node.operate.alarms.judges import JUDGES, AlarmLook, AlarmSources, Judge
 from dicom_node.operate.alarms.silence import SilentScanners
 
 _Standing = Mapping[tuple[str, str], Alarm]
@@ -78,7 +78,7 @@ class AlarmRound:
         if rule.code in self._limits.off:
             return []
         mine = _of(standing, rule)
-        look = Look(
+        look = AlarmLook(
             connection=connection, now=now, limit=self._limits.of(rule), standing=mine, sources=self._sources
         )  # fmt: skip
         return judge(look)

@@ -20,7 +20,7 @@ from dicom_node.api.routes.reading.agreement import ProportionAnswer
 from dicom_node.core.assessment.concordance import (
     DISCORDANT,
     ConcordanceGroup,
-    Verdict,
+    ConcordanceVerdict,
     concordance_by,
     most_recent,
 )
@@ -59,7 +59,9 @@ class ConcordanceQuery(ComparedQuery):
 class DiscordantQuery(ComparedQuery):
     """The same, and how many."""
 
-    verdict: list[Verdict] = Field(list(DISCORDANT), max_length=len(Verdict), description="Which: again for each.")
+    verdict: list[ConcordanceVerdict] = Field(
+        list(DISCORDANT), max_length=len(ConcordanceVerdict), description="Which: again for each."
+    )
     limit: int = Field(50, ge=1, le=500)
 
 
@@ -108,7 +110,7 @@ class DiscordantAnswer(_Read):
     version: str
     finding: str
     made_at: datetime
-    verdict: Verdict
+    verdict: ConcordanceVerdict
     model_says: Presence
     report_says: ReportedPresence
     scanner: str
