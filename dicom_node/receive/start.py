@@ -115,7 +115,7 @@ def acceptor_options(settings: Settings) -> AcceptorOptions:
 def own_host(settings: Settings) -> str:
     """Return the address at which the node calls itself."""
     host = settings.dicom.host
-    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host) or socket.getaddrinfo(host, 0)[0][4][0]  # noqa: S104
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host) or str(socket.getaddrinfo(host, 0)[0][4][0])  # noqa: S104
 
 
 def _itself(settings: Settings) -> tuple[PeerOption, ...]:
