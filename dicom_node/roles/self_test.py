@@ -119,11 +119,10 @@ class SelfTest:
             ("route", lambda found: bool(found.job_states) or found.study_state in _ENDED, "no route decided on it"),
             ("inference", lambda found: found.study_state in _ENDED, "no analysis of it ended"),
         ):  # fmt: skip
-            reached = self._reached(uid, is_reached, deadline)
-            if reached is None:
+            if not self._is_reached(uid, is_reached, deadline):
                 raise StageFailed(f"Stage {stage}: {why} within {self._settings.limit_minutes:g} minutes.")
-            found = reached
-        self._judge(found)
+        with self._node.database.read() as connection:
+            self._judge(self_test_progress(connection, uid))
 
     def _judge(self, found: SelfTestProgress) -> None:
         if not found.job_states:
@@ -135,16 +134,14 @@ class SelfTest:
         if lacking or not found.object_keys:
             raise StageFailed(f"Stage objects: {len(lacking)} of {len(found.object_keys)} objects are not whole.")
 
-    def _reached(
-        self, uid: str, is_reached: Callable[[SelfTestProgress], bool], deadline: float
-    ) -> SelfTestProgress | None:
+    def _is_reached(self, uid: str, is_reached: Callable[[SelfTestProgress], bool], deadline: float) -> bool:
         while True:
             with self._node.database.read() as connection:
                 found = self_test_progress(connection, uid)
             if is_reached(found):
-                return found
+                return True
             if time.monotonic() > deadline or self._stopping.wait(_LOOK_EVERY_S):
-                return None
+                return False
 
     def _tidy(self) -> None:
         """Take every self-test study out again, those of before that came late, too."""
