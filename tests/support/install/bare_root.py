@@ -89,8 +89,11 @@ class BareRoot:
 
     def pretend_systemd(self) -> None:
         """Let the maintainer scripts find a system that runs."""
-        shutil.copy(_SYSTEMCTL, self / "usr/local/bin/systemctl")
-        (self / "usr/local/bin/systemctl").chmod(0o755)
+        # In its own place: apt gives the scripts a path without /usr/local.
+        place = self / "usr/bin/systemctl"
+        place.rename(place.with_name("systemctl.real"))
+        shutil.copy(_SYSTEMCTL, place)
+        place.chmod(0o755)
         (self / "run/systemd/system").mkdir(parents=True, exist_ok=True)
 
     @property

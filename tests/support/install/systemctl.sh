@@ -51,8 +51,8 @@ case $action in
   stop) stop ;;
   restart) stop; start ;;
   is-active) runs ;;
-  is-enabled) exec /bin/systemctl is-enabled "$UNIT" ;;
+  is-enabled) exec /usr/bin/systemctl.real is-enabled "$UNIT" ;;
   enable | disable)
-    /bin/systemctl --quiet "$action" "$UNIT"
+    /usr/bin/systemctl.real --quiet "$action" "$UNIT"
     if [[ -n $now && $action == enable ]]; then start; elif [[ -n $now ]]; then stop; fi ;;
 esac
