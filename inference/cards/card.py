@@ -141,6 +141,10 @@ class ModelCard:
     precision: str = "float32"
     #: Of pictures: one of `COLORS`.
     color: str = COLORS[0]
+    #: How far a lower precision may be from float32: of probabilities, and of other numbers as a share of them.
+    precision_tolerance: float = 0.01
+    #: Of a MONAI Bundle: what is averaged; empty: one network, asked once.
+    ensemble: CardEnsemble = NO_ENSEMBLE
     #: For runtimes whose files do not say themselves what goes in and comes out.
     preprocessing: Preprocessing | None = None
     output: OutputSpec = field(default_factory=OutputSpec)
@@ -312,6 +316,8 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         preprocessing=_preprocessing(fields, given),
         output=read_output(fields.table("output")),
         server=read_server(fields.table("server")),
+        precision_tolerance=fields.number("precision_tolerance", None) or ModelCard.precision_tolerance,
+        ensemble=read_ensemble(folder, fields.table("ensemble")),
         looks=_looks(folder, fields.table("looks")),
     )
 

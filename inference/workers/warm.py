@@ -18,8 +18,9 @@ from dicom_node.core.errors import ModelUnavailable
 from dicom_node.core.progress import tell
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Load, LoadedModel
-from dicom_node.inference.workers.device import choose_device, held_bytes, in_precision, release_cached
+from dicom_node.inference.workers.device import choose_device, held_bytes, release_cached
 from dicom_node.inference.workers.place import ComputePlace
+from dicom_node.inference.workers.precision import in_precision
 from dicom_node.inference.workers.together import asked_together
 
 _MEGABYTE = 1 << 20
@@ -96,7 +97,7 @@ class WarmModels:
         gc.collect()
         release_cached(self.device)  # memory that is kept for reuse would hide what the model takes
         before, started = held_bytes(self.device), time.perf_counter()
-        model = in_precision(load(card, self.device), card.precision, self.device)
+        model = in_precision(load(card, self.device), self._place.precision or card.precision, self.device)
         if load_card(card.folder).digest != digest:
             raise ModelUnavailable(
                 f"Model {card.name} in {card.folder} changed while it was loaded. Run the job again."

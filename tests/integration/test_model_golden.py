@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,6 +19,7 @@ from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.index.decided.model_decisions import Decision, DecisionKind, add_decision
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
+from dicom_node.inference.workers.precision import multiplies_in_bfloat16
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
 from tests.support.campaign import amount
@@ -163,17 +165,35 @@ def test_a_node_that_was_never_started_can_be_asked_without_making_a_database(co
     assert not (config.parent / "data").exists()
 
 
+# --- less than float32 ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not multiplies_in_bfloat16(), reason="this processor does not multiply in bfloat16")
+def test_a_lower_precision_that_changes_what_is_said_does_not_go_live(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its two outputs are large and lie nearer to each other than two numbers of bfloat16 of that size."""
+    weight = torch.stack([torch.full((64,), 300.6 / 64), torch.full((64,), 300.0 / 64)])
+    brought_bundle(config, {"1.weight": weight, "1.bias": torch.zeros(2)}, 'precision = "bfloat16"\n')
+
+    assert run(config, "activate", "halves", "--without-golden") == 1
+
+    told = " ".join(capsys.readouterr().out.split())
+    assert re.search(r"bfloat16 is at most 0\.\d+ from float32, in the probability of \S+; 0.01 is tolerated", told)
+    assert standing(config, "halves").standing is Standing.NOT_ACTIVATED
+
+
 # --- what cannot run is not live -----------------------------------------------------------------------------------
 
 
-def brought_bundle(config: Path, state: Mapping[str, torch.Tensor]) -> None:
+def brought_bundle(config: Path, state: Mapping[str, torch.Tensor], told: str = "") -> None:
     """Add and accept a bundle that compares the halves of a picture, with these weights and no golden study."""
     model = zoo_bundles.classifier(config.parent / "brought" / "halves")
     weights = model / "models" / "model.safetensors"
     card = model / "model_card.toml"
     before = hashlib.sha256(weights.read_bytes()).hexdigest()
     save_file(dict(state), weights)
-    card.write_text(card.read_text().replace(before, hashlib.sha256(weights.read_bytes()).hexdigest()))
+    card.write_text(told + card.read_text().replace(before, hashlib.sha256(weights.read_bytes()).hexdigest()))
     assert run(config, "add", str(model)) == 0
     assert run(config, "accept", "halves") == 0
 

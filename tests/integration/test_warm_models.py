@@ -14,8 +14,9 @@ import torch
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.cards.card import ModelCard, load_card
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
-from dicom_node.inference.workers.device import MixedPrecision, choose_device, in_precision
+from dicom_node.inference.workers.device import choose_device
 from dicom_node.inference.workers.place import ComputePlace, gpu_count, may_use_gpu, worker_count
+from dicom_node.inference.workers.precision import MixedPrecision, in_precision, multiplies_in_bfloat16
 from dicom_node.inference.workers.warm import WarmModels
 from dicom_node.sandbox.host import resident_bytes
 
@@ -260,3 +261,30 @@ def test_mixed_precision_computes_in_half_and_answers_in_single() -> None:
 
     assert answered[0].scores is not None
     assert answered[0].scores.dtype == np.float32
+
+
+class Product(Weights):
+    """Remembers in which type torch multiplied."""
+
+    seen: torch.dtype | None = None
+
+    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        product = self.values @ self.values
+        self.seen = product.dtype
+        return [Prediction(scores=product[0].float().cpu().numpy()) for _ in inputs]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bfloat16_is_for_gpus_and_for_processors_that_multiply_in_it(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    if device == "cpu" and not multiplies_in_bfloat16():
+        assert in_precision(Weights(torch.zeros(3)), "bfloat16", "cpu").predict([]) == []
+        pytest.skip("this processor does not multiply in bfloat16")
+    model = Product(torch.eye(8, device=device))
+
+    (answered,) = in_precision(model, "bfloat16", device).predict([ModelInput(values=np.zeros((1, 2, 2), np.float32))])
+
+    assert model.seen == torch.bfloat16
+    assert answered.scores is not None
+    assert answered.scores.dtype == np.float32
