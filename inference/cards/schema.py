@@ -150,6 +150,11 @@ KEYS: tuple[CardKey, ...] = (
         "", "looks", "table", "nothing is said", "radiographs: how those were taken that the model has learned from"
     ),
     CardKey("", "weights", "table", "no weights", "the file with what was learned"),
+    CardKey("", "ensemble", "table", "one network, asked once", "MONAI Bundles: what is averaged, as probabilities"),
+    CardKey("ensemble", "mirrored_axes", "whole numbers", "`[]`", "spatial axes of the network's input to mirror"),
+    CardKey("ensemble", "member", "tables", "none", "further weights of the same network"),
+    CardKey("ensemble.member", "file", "text", "required", "path inside the folder"),
+    CardKey("ensemble.member", "sha256", "text", "required", "as of `weights`"),
     CardKey("looks", "file", "text", "required", "safetensors of `inference/familiarity.py`, inside the folder"),
     CardKey(
         "looks",
