@@ -7,6 +7,7 @@ import importlib.util
 import resource
 import sys
 from contextlib import suppress
+from pathlib import Path
 
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.workers.place import ComputePlace
@@ -46,6 +47,25 @@ def held_bytes(device: str) -> int:
     import torch  # noqa: PLC0415
 
     return int(torch.mps.current_allocated_memory() if device == "mps" else torch.cuda.memory_allocated(device))
+
+
+def free_bytes(device: str) -> int:
+    """Return the memory that is free at a device, whoever holds the rest; RAM that the system can give for the CPU, and
+    for MPS, which shares it."""
+    if not device.startswith("cuda"):
+        return available_ram_bytes()
+    import torch  # noqa: PLC0415
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def available_ram_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return MemAvailable of Linux; elsewhere nothing is known to be short."""
+    with suppress(OSError):
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return sys.maxsize
 
 
 def peak_bytes(device: str) -> int:

@@ -27,6 +27,16 @@ def in_precision(model: LoadedModel, precision: str, device: str) -> LoadedModel
     return model
 
 
+def move_weights(model: LoadedModel, device: str) -> bool:
+    """Move what a model holds, where it can (a method `move`); tell whether it could. It runs where it was loaded."""
+    inner = model.model if isinstance(model, MixedPrecision) else model
+    move = getattr(inner, "move", None)
+    if move is None:
+        return False
+    move(device)
+    return True
+
+
 def multiplies_in_bfloat16() -> bool:
     """Whether this processor does so itself (AVX-512 BF16 or AMX); others would do it in many steps."""
     import torch  # noqa: PLC0415 - models that need no torch get here too

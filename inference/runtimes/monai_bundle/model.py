@@ -217,6 +217,10 @@ class LoadedBundle:
             method=f"{title}, layer {layer}{' of the first network' if self._asked is not self._network else ''}",
         )
 
+    def move(self, device: str) -> None:
+        """Hold the weights elsewhere. It runs where it was loaded."""
+        self._asked.to(device)
+
     def _scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         found = self.predict([ModelInput(values=values) for values in batch])
         return np.stack([one.scores for one in found if one.scores is not None])
