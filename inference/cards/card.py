@@ -83,6 +83,8 @@ class Gate:
     age_may_be_absent: bool = False
     derived_allowed: bool = False
     spectral_allowed: bool = False
+    #: CT of PET or SPECT that corrects attenuation: little dose, free breathing.
+    attenuation_correction_allowed: bool = True
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
     animals_allowed: bool = False
@@ -359,6 +361,7 @@ def _gate(gate: CardFields) -> Gate:
         lossy_methods=gate.texts("lossy_methods"),
         derived_allowed=gate.flag("derived_allowed", default=False),
         spectral_allowed=gate.flag("spectral_allowed", default=False),
+        attenuation_correction_allowed=gate.flag("attenuation_correction_allowed", default=True),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
         animals_allowed=gate.flag("animals_allowed", default=False),

@@ -113,6 +113,7 @@ KEYS: tuple[CardKey, ...] = (
         "refuse images that lost by another method: `ISO_15444_1`, `ISO_14495_1`",
     ),
     CardKey("gate", "derived_allowed", "true or false", "`false`", "let images pass that were derived from others"),
+    CardKey("gate", "attenuation_correction_allowed", "true or false", "`true`", "take CT made for PET or SPECT"),
     CardKey(
         "gate",
         "spectral_allowed",
