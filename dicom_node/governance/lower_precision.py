@@ -39,22 +39,27 @@ def held_to_float32(
 def _held(card: ModelCard, lower: GoldenOutcome, full: GoldenOutcome) -> GoldenOutcome:
     if not (lower.answer and full.answer):
         return lower  # it did not run, which is said already
+    differences = list(lower.differences)
     if _words(lower.answer) != _words(full.answer):
-        told = f"in {card.precision} it says {_words(lower.answer)}, in float32 {_words(full.answer)}"
-        return replace(lower, differences=[*lower.differences, told])
-    numbers = {one.name: one for one in _numbers(full.answer)}
-    distances = {one.name: numbers[one.name].distance(one.value) for one in _numbers(lower.answer)}
+        differences.append(f"in {card.precision} it says {_words(lower.answer)}, in float32 {_words(full.answer)}")
+    distances = _distances(lower.answer, full.answer)
     if not distances:
-        return lower
+        return replace(lower, differences=differences)
     name = max(distances, key=lambda key: distances[key])
     told = (
         f"{card.precision} is at most {distances[name]:.2g} from float32, in {name}; {card.precision_tolerance:g} is "
         "tolerated"
     )
     if distances[name] <= card.precision_tolerance:
-        return replace(lower, told=[*lower.told, told])
+        return replace(lower, differences=differences, told=[*lower.told, told])
     advice = "Take precision out of the card, or measure what it costs and set precision_tolerance"
-    return replace(lower, differences=[*lower.differences, f"{told}. {advice}"])
+    return replace(lower, differences=[*differences, f"{told}. {advice}"])
+
+
+def _distances(lower: Mapping[str, Any], full: Mapping[str, Any]) -> dict[str, float]:
+    """Return how far each number that both answers have is from float32, by its name."""
+    known = {one.name: one for one in _numbers(full)}
+    return {one.name: known[one.name].distance(one.value) for one in _numbers(lower) if one.name in known}
 
 
 def _words(answer: Mapping[str, Any]) -> str:

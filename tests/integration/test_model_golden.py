@@ -175,10 +175,12 @@ def test_a_lower_precision_that_changes_what_is_said_does_not_go_live(
     """Its two outputs are large and lie nearer to each other than two numbers of bfloat16 of that size."""
     weight = torch.stack([torch.full((64,), 300.6 / 64), torch.full((64,), 300.0 / 64)])
     brought_bundle(config, {"1.weight": weight, "1.bias": torch.zeros(2)}, 'precision = "bfloat16"\n')
+    capsys.readouterr()
 
-    assert run(config, "activate", "halves", "--without-golden") == 1
+    assert run(config, "activate", "halves", "--without-golden", "--json") == 1
 
-    told = " ".join(capsys.readouterr().out.split())
+    (outcome,) = json.loads(capsys.readouterr().out)
+    told = " ".join(outcome["differences"])
     assert re.search(r"bfloat16 is at most 0\.\d+ from float32, in the probability of \S+; 0.01 is tolerated", told)
     assert standing(config, "halves").standing is Standing.NOT_ACTIVATED
 

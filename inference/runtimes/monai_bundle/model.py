@@ -228,14 +228,14 @@ class LoadedBundle:
     @property
     def understood(self) -> tuple[str, ...]:
         """What it takes its input and its output for, and from what it knows that: for people who try it."""
-        lines = list(self.told)
+        lines = []
         if self._wanted.task == "segmentation":
             lines.append(self.channels.told(self._outputs_of_network))
         if self._pictures:
             lines.append(str(self.scale))
         if self.given is not None:
             lines.append(f"{self._axes}, {told_of_given(self.given, self._config.metadata)}")
-        return tuple(lines)
+        return (*lines, *(one.rstrip(".") for one in self.told))
 
     @property
     def _upright(self) -> bool:
@@ -284,7 +284,7 @@ class LoadedBundle:
                 stop += 1
             _check_window(self._inferer, tensors[start].shape[2:])
             output = self._inferer(torch.cat(tensors[start:stop]).to(self._device), self._asked)
-            apart = [{}] * (stop - start)
+            apart: list[dict[str, float]] = [{}] * (stop - start)
             if isinstance(self._asked, AveragedNetwork):
                 apart = [{DISAGREEMENT: one} for one in self._asked.disagreements(stop - start)]
             yield from ((_taken(output, place), one) for place, one in enumerate(apart))
