@@ -53,6 +53,8 @@ class ModelRun:
     images: tuple[SourceImage, ...]
     notes: list[str] = field(default_factory=list)
     stage_times_s: dict[str, float] = field(default_factory=dict)
+    #: Numbers about the answer itself, by name.
+    figures: dict[str, float] = field(default_factory=dict)
     #: A destination wants fractional segmentations; else the probabilities of every voxel are let go at once.
     keeps_probabilities: bool = False
     #: The series of each of the card's channels, in order; empty for a model that is given one series.

@@ -43,6 +43,11 @@ class Box:
     high_xyz_px: tuple[float, float, float]
 
 
+#: The figure of an averaged answer: the standard deviation of the probabilities, of the output that varies most; of
+#: outlines its mean over what was outlined.
+DISAGREEMENT = "ensemble-disagreement"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Prediction:
     """What came out for one input; a task reads the part it needs.

@@ -89,7 +89,7 @@ def _gated(run: ModelRun, analyse: Analyse, refusals: Sequence[NotAnalysable]) -
         check_card_gate(card, headers)
         run.notes.extend(age_remarks(card.gate, headers))
         answer = held_to_card(_with_findings(analyse(run), card), card)
-        return replace(answer, further_sources=tuple(run.further_sources)) if run.further_sources else answer
+        return replace(answer, further_sources=tuple(run.further_sources), figures=dict(run.figures))
     except NotAnalysable as refusal:
         return NotAnalysed(
             model=run.identity,

@@ -108,6 +108,8 @@ class Analysis:
     partial: bool = False
     #: Images of further series that were read together with `sources`: headers. No array lies on them.
     further_sources: tuple[Dataset, ...] = ()
+    #: Numbers about the answer itself, by name: how far apart the networks were whose mean it is.
+    figures: Mapping[str, float] = field(default_factory=dict)
     stage_times_s: Mapping[str, float] = field(default_factory=dict)
     #: What is kept to see drift (`core.drift.features`).
     features: Features = field(default_factory=dict)

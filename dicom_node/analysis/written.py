@@ -106,6 +106,7 @@ def summarise(answer: Analysis | NotAnalysed, review: Review | None = None) -> d
         return common | {"reason": answer.reason, "message": answer.message, "findings": []}
     further = [str(source.SOPInstanceUID) for source in whole_objects(answer.further_sources)]
     common |= {"further_source_sop_instance_uids": further} if further else {}
+    common |= {"figures": dict(answer.figures)} if answer.figures else {}
     return common | {
         "findings": [finding_data(finding) for finding in answer.findings],
         "stage_times_s": {stage: round(seconds, 3) for stage, seconds in answer.stage_times_s.items()},

@@ -134,6 +134,7 @@ class AnalysisSummary(Provenance):
 
     findings: list[FindingAnswer] = Field(default_factory=list)
     stage_times_s: dict[str, float] = Field(default_factory=dict, description="Seconds by stage.")
+    figures: dict[str, float] = Field(default_factory=dict, description="Numbers about the answer itself, by name.")
     unreadable: int = 0
 
 

@@ -80,6 +80,8 @@ REASONS: tuple[Reason, ...] = (
     Reason(_IMAGES, "NOT_T1_WEIGHTED",
            "MR whose header does not say that it is T1-weighted; the model takes no other.",
            "Route the T1-weighted series; its description or Acquisition Contrast must say so."),
+    Reason(_IMAGES, "ATTENUATION_CORRECTION",
+           "CT made to correct the attenuation of PET or SPECT, and the model takes none.", _OTHER_SERIES),
     Reason(_IMAGES, "ECHO_PLANAR", "Echo-planar MR, and the model takes none.", _OTHER_SERIES),
     Reason(_IMAGES, "CONTRAST_MEDIUM", "Made after contrast medium, and the model takes no such images.",
            "Route the series before contrast medium."),

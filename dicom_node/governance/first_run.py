@@ -24,6 +24,8 @@ _RADIOGRAPHS = frozenset({"CR", "DX", "DR", "RG"})
 #: Graphics cards add up in any order.
 _SAME = 1e-3
 _SLICES, _ROWS, _SPACING_MM = 32, 128, 10.0
+#: Of an adult's head. A network over it takes a third of the time that golden studies take, and runs or does not.
+_HEAD_SCALE = 0.5
 #: Why a network was not run at all; other refusals are about what it said of a phantom.
 _NOT_RUN = frozenset({"CHANNELS_MISSING", "WRONG_CHANNELS", "WRONG_DIMENSIONS", "NO_POSITION", "VOLUME_TOO_SMALL"})
 
@@ -69,7 +71,7 @@ def fitting_phantom(card: ModelCard, phantoms: Mapping[str, Phantom]) -> Sequenc
     chest CT with slices as many and as near as its gate asks for."""
     modalities = card.accepted_modalities
     if card.gate.weighting:
-        return phantoms["head-mr"]().images
+        return phantoms["head-mr"](scale=_HEAD_SCALE).images
     if card.input == "image" or (not card.input and modalities and modalities <= _RADIOGRAPHS):
         return phantoms["chest-radiograph"]().images
     spacing_mm = min(_SPACING_MM, card.gate.max_slice_spacing_mm or _SPACING_MM)

@@ -62,9 +62,12 @@ _PLAIN = Look()
 class ModelProbe:
     """Asks one model in a warm worker process, on the device, with the limits and as confined as the node's own."""
 
-    def __init__(self, card: ModelCard, settings: InferenceSettings) -> None:
+    def __init__(self, card: ModelCard, settings: InferenceSettings, *, precision: str = "") -> None:
+        """Without a `precision` the model computes as its card says."""
         self._card = card
-        self._place = ComputePlace(device=settings.device, model_budget_mb=settings.model_budget_mb)
+        self._place = ComputePlace(
+            device=settings.device, model_budget_mb=settings.model_budget_mb, precision=precision
+        )
         limits = worker_limits(settings.device, settings.time_limit_s, settings.memory_limit_mb)
         self._folder = tempfile.TemporaryDirectory(prefix="dicom-node-asking-")
         self._confinement: Confinement | None = None

@@ -9,6 +9,7 @@ from dicom_node.analysis.answer import Analysis, Saliency
 from dicom_node.core.entities import Finding, Presence
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.inference.answers.inputs import Given, explanation, predictions, read_inputs
+from dicom_node.inference.answers.plausible import hold_checks
 from dicom_node.inference.cards.outputs import CardFinding, threshold_of
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
@@ -27,6 +28,7 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     """
     given = read_inputs(run)
     found = predictions(run, model, given)
+    hold_checks(run.card, run.figures)
     scored = [_Scored(*pair) for pair in zip(given, found, strict=True)]
     with run.stage("explain"):
         findings, saliencies = _findings(run, model, scored)

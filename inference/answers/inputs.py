@@ -19,7 +19,7 @@ from dicom_node.inference.images.radiographs.upright import UPRIGHT, Stance, Tur
 from dicom_node.inference.images.remarks import shutter_remark
 from dicom_node.inference.images.volume import Volume, read_volume
 from dicom_node.inference.model_run import ModelRun
-from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.prediction import DISAGREEMENT, Explanation, LoadedModel, ModelInput, Prediction
 from dicom_node.inference.runtimes.axes import Floats
 
 
@@ -59,7 +59,17 @@ def predictions(run: ModelRun, model: LoadedModel, given: Sequence[Given]) -> li
         found: list[Prediction] = []
         for start in range(0, len(given), model.batch_limit):
             found.extend(model.predict([one.model_input for one in given[start : start + model.batch_limit]]))
+        run.notes.extend(getattr(model, "told", ()))
+        _tell_disagreement(run, found)
         return [one.turn.stored_prediction(answer, one.stored_shape) for one, answer in zip(given, found, strict=True)]
+
+
+def _tell_disagreement(run: ModelRun, found: Sequence[Prediction]) -> None:
+    """Say of answers that are a mean how far apart they were, the worst of several images."""
+    apart = [one.figures[DISAGREEMENT] for one in found if DISAGREEMENT in one.figures]
+    if apart:
+        run.figures[DISAGREEMENT] = max(apart)
+        run.notes.append(f"The answers that were averaged differ by {max(apart):.3f} (standard deviation, 0 to 0.5).")
 
 
 def explanation(model: LoadedModel, given: Given, output_index: int) -> Explanation | None:

@@ -11,7 +11,7 @@ from dicom_node.core.codes import NO_UNITS
 from dicom_node.core.entities import Finding, Measurement
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.answers.inputs import Given, predictions, read_inputs
-from dicom_node.inference.answers.plausible import held_value
+from dicom_node.inference.answers.plausible import held_value, hold_checks
 from dicom_node.inference.cards.outputs import CardFinding
 from dicom_node.inference.model_run import ModelRun
 from dicom_node.inference.prediction import LoadedModel, Prediction
@@ -24,6 +24,7 @@ def answer(run: ModelRun, model: LoadedModel) -> Analysis:
     """
     given = read_inputs(run)
     found = predictions(run, model, given)
+    hold_checks(run.card, run.figures)
     findings = tuple(_finding(run, one, given, found) for one in run.card.findings)
     if not any(one.measurements for one in findings):
         raise NotAnalysable("IMPLAUSIBLE_VALUE", "No value is plausible: " + " ".join(run.notes))

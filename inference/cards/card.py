@@ -24,6 +24,7 @@ from dicom_node.inference.cards.digest import (
     module_files,
     sha256_of,
 )
+from dicom_node.inference.cards.ensemble import NO_ENSEMBLE, CardEnsemble, read_ensemble
 from dicom_node.inference.cards.fields import CardFields
 from dicom_node.inference.cards.outputs import (
     CardCheck,
@@ -51,8 +52,9 @@ from dicom_node.inference.runtimes.table import RUNTIMES
 
 SHIPPED_MODELS = Path(__file__).resolve().parents[1] / "models"
 CARD_NAME = "model_card.toml"
-#: How a GPU may compute; ``mixed`` is for cards whose accuracy was measured with it.
-PRECISIONS = ("float32", "mixed")
+#: How a model may be computed: ``mixed`` is float16 on CUDA, ``bfloat16`` that, on CUDA and on processors that multiply
+#: in it themselves; what else there is computes in float32. Activation holds both against float32.
+PRECISIONS = ("float32", "mixed", "bfloat16")
 #: The tasks with a module in `inference.answers`, and what each is given unless the card says otherwise.
 TASK_INPUTS = {"classification": "image", "regression": "image", "segmentation": "volume", "detection": "volume"}
 INPUTS = ("image", "volume")
@@ -82,6 +84,8 @@ class Gate:
     age_may_be_absent: bool = False
     derived_allowed: bool = False
     spectral_allowed: bool = False
+    #: CT of PET or SPECT that corrects attenuation: little dose, free breathing.
+    attenuation_correction_allowed: bool = True
     burned_in_allowed: bool = False
     test_subjects_allowed: bool = False
     animals_allowed: bool = False
@@ -140,6 +144,10 @@ class ModelCard:
     #: For how many findings of a classification a map is drawn; 0: for those present, or else the most probable.
     maps: int = 0
     precision: str = "float32"
+    #: How far a lower precision may be from float32: of probabilities, and of other numbers as a share of them.
+    precision_tolerance: float = 0.01
+    #: Of a MONAI Bundle: what is averaged; empty: one network, asked once.
+    ensemble: CardEnsemble = NO_ENSEMBLE
     #: Of pictures: one of `COLORS`.
     color: str = COLORS[0]
     #: For runtimes whose files do not say themselves what goes in and comes out.
@@ -224,6 +232,8 @@ class ModelCard:
 
     def verify_weights(self) -> None:
         """Check the weights against the card; raises `ModelUnavailable`."""
+        for problem in self.ensemble.problems():
+            raise ModelUnavailable(f"Model {self.name}: {problem}")
         if self.weights_file is None:
             return
         if not self.weights_file.is_file():
@@ -305,6 +315,8 @@ def _card(folder: Path, fields: CardFields) -> ModelCard:
         explain=explain.texts_but("maps"),
         maps=explain.whole("maps", 1) if "maps" in explain.values else 0,
         precision=fields.choice("precision", PRECISIONS, "float32"),
+        precision_tolerance=fields.number("precision_tolerance", None) or ModelCard.precision_tolerance,
+        ensemble=read_ensemble(folder, fields.table("ensemble")),
         color=fields.choice("color", COLORS, COLORS[0]),
         preprocessing=_preprocessing(fields, given),
         output=read_output(fields.table("output")),
@@ -346,6 +358,7 @@ def _gate(gate: CardFields) -> Gate:
         lossy_methods=gate.texts("lossy_methods"),
         derived_allowed=gate.flag("derived_allowed", default=False),
         spectral_allowed=gate.flag("spectral_allowed", default=False),
+        attenuation_correction_allowed=gate.flag("attenuation_correction_allowed", default=True),
         burned_in_allowed=gate.flag("burned_in_allowed", default=False),
         test_subjects_allowed=gate.flag("test_subjects_allowed", default=False),
         animals_allowed=gate.flag("animals_allowed", default=False),

@@ -29,6 +29,7 @@ def contradictions(card: ModelCard) -> Iterator[str]:
         yield "[[channel]] is for volumes, and the model is given images: remove it"
     yield from _without_outputs(card)
     yield from _without_pictures(card)
+    yield from _without_mean(card)
     if card.runtime != "python":
         yield from _without_effect(card)
     if card.runtime == "monai-bundle":
@@ -45,6 +46,22 @@ def _without_pictures(card: ModelCard) -> Iterator[str]:
         yield 'color = "rgb" is for images, and the model is given volumes: remove it'
     elif card.color == "rgb" and card.runtime in _PREPARED and channels != 3:
         yield 'color = "rgb" gives three channels: say [preprocessing] channels = 3'
+
+
+def _without_mean(card: ModelCard) -> Iterator[str]:
+    """Tell of an ensemble whose mean is of nothing, or of two different things."""
+    if not card.ensemble:
+        return
+    if card.runtime != "monai-bundle" or card.task == "detection":
+        yield "[ensemble] averages the network of a MONAI Bundle that classifies, measures or outlines: remove it"
+    sided = [one.key for one in card.segments if one.side]
+    if card.ensemble.mirrored_axes and sided:
+        yield (
+            f"[ensemble] mirrored_axes would average {sided[0]} with what lies on the other side: remove it, or "
+            "let the network tell both sides as one"
+        )
+    if max(card.ensemble.mirrored_axes, default=0) > 1 and card.input == "image":
+        yield "[ensemble] mirrored_axes of images are 0 and 1"
 
 
 def _without_outputs(card: ModelCard) -> Iterator[str]:

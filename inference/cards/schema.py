@@ -82,7 +82,8 @@ KEYS: tuple[CardKey, ...] = (
         "`gray`",
         "images: `rgb` gives the model red, green and blue; a grey image is repeated. `gray` takes no coloured image",
     ),
-    CardKey("", "precision", "text", "`float32`", "`mixed`: a GPU may compute in half precision; measure it first"),
+    CardKey("", "precision", "text", "`float32`", "`mixed` (float16 on CUDA) or `bfloat16` (there and on the CPU)"),
+    CardKey("", "precision_tolerance", "number", "`0.01`", "how far from float32 it may be; activation compares"),
     CardKey("", "gate", "table", "no limits", "numbers the images are held against"),
     CardKey("gate", "min_slices", "number", "`1`", "volumes: fewest slices (never below 2)"),
     CardKey("gate", "max_slice_spacing_mm", "number", "no limit", "volumes: largest distance of neighbouring slices"),
@@ -112,6 +113,7 @@ KEYS: tuple[CardKey, ...] = (
         "refuse images that lost by another method: `ISO_15444_1`, `ISO_14495_1`",
     ),
     CardKey("gate", "derived_allowed", "true or false", "`false`", "let images pass that were derived from others"),
+    CardKey("gate", "attenuation_correction_allowed", "true or false", "`true`", "take CT made for PET or SPECT"),
     CardKey(
         "gate",
         "spectral_allowed",
@@ -149,6 +151,11 @@ KEYS: tuple[CardKey, ...] = (
         "", "looks", "table", "nothing is said", "radiographs: how those were taken that the model has learned from"
     ),
     CardKey("", "weights", "table", "no weights", "the file with what was learned"),
+    CardKey("", "ensemble", "table", "one network, asked once", "MONAI Bundles: what is averaged, as probabilities"),
+    CardKey("ensemble", "mirrored_axes", "whole numbers", "`[]`", "spatial axes of the network's input to mirror"),
+    CardKey("ensemble", "member", "tables", "none", "further weights of the same network"),
+    CardKey("ensemble.member", "file", "text", "required", "path inside the folder"),
+    CardKey("ensemble.member", "sha256", "text", "required", "as of `weights`"),
     CardKey("looks", "file", "text", "required", "safetensors of `inference/familiarity.py`, inside the folder"),
     CardKey(
         "looks",

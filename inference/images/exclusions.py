@@ -35,6 +35,10 @@ _PHANTOM_WORDS = frozenset(
 _TEST_WORDS = frozenset({"TEST", "TESTING", "QA", "QC"})
 _BESIDE_TEST = frozenset({"PATIENT", "PAT", "PERSON", "SUBJECT", "SCAN", "DAILY", "WEEKLY", "ACR"})
 _TEST_DESCRIPTION = re.compile(r"\b(?:phantome?|fantom|quality (?:assurance|control)|qa|qc)\b", re.IGNORECASE)
+#: What scanners call such a CT: ``CTAC``, ``AC_CT``, ``CT WB 5.0 B31f AC``, ``CT Atten Cor``. No attribute says it.
+_ATTENUATION_WORDS = re.compile(
+    r"(?<![A-Z0-9])(CT[ _-]?AC|AC[ _-]?CT|AC|(CT[ _-]?)?ATT(EN(UATION)?)?[ ._-]*COR[A-Z]*)(?![A-Z0-9])"
+)
 _WORD = re.compile(r"[^\W\d_]+")
 _DESCRIPTIONS = ("StudyDescription", "SeriesDescription", "ProtocolName", "BodyPartExamined")
 
@@ -52,6 +56,7 @@ WRONG_CLASS = Exclusion("WRONG_SOP_CLASS", "neither a CT nor an MR image")
 DERIVED = Exclusion("DERIVED_ONLY", "derived from other images")
 MOSAIC = Exclusion("MOSAIC_IMAGES", "a mosaic of many slices in one image")
 TOO_LOSSY = Exclusion("LOSSY_COMPRESSION", "compressed with more loss than the model takes, or in another way")
+FOR_ATTENUATION = Exclusion("ATTENUATION_CORRECTION", "made to correct the attenuation of PET or SPECT")
 BURNED_IN = Exclusion("BURNED_IN_ANNOTATION", "with text burned into its pixels")
 QUALITY_CONTROL = Exclusion("TEST_SUBJECT", "a quality control image")
 NOT_HOUNSFIELD = Exclusion("NOT_CT_HU", "not in Hounsfield units (RescaleType)")
@@ -174,6 +179,8 @@ def image_types(header: Dataset) -> list[str]:
 
 def _value_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     is_ct = header.SOPClassUID in CT_CLASSES
+    if is_ct and not gate.attenuation_correction_allowed and _is_for_attenuation(header):
+        return FOR_ATTENUATION
     computed = spectral(header) if is_ct and not gate.spectral_allowed else None
     if computed is not None and not computed.is_like_conventional:
         return Exclusion("SPECTRAL_IMAGE", computed.words)
@@ -184,6 +191,11 @@ def _value_exclusion(header: Dataset, gate: Gate) -> Exclusion | None:
     if str(header.get("PhotometricInterpretation") or "MONOCHROME2") not in accepted:
         return NOT_MONOCHROME
     return None
+
+
+def _is_for_attenuation(header: Dataset) -> bool:
+    texts = (_ascii_text(header, keyword).upper() for keyword in ("SeriesDescription", "ProtocolName"))
+    return any(_ATTENUATION_WORDS.search(text) for text in texts)
 
 
 def _test_subject_rule(header: Dataset) -> str:

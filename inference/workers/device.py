@@ -1,4 +1,4 @@
-"""The processor a worker computes on: CUDA, Apple's MPS or the CPU, the memory held there, and in which precision."""
+"""The processor a worker computes on: CUDA, Apple's MPS or the CPU, and the memory held there."""
 
 from __future__ import annotations
 
@@ -6,15 +6,10 @@ import ctypes
 import importlib.util
 import resource
 import sys
-from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
-
-import numpy as np
-from numpy.typing import NDArray
+from pathlib import Path
 
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
 from dicom_node.inference.workers.place import ComputePlace
 from dicom_node.sandbox.host import resident_bytes
 
@@ -54,6 +49,25 @@ def held_bytes(device: str) -> int:
     return int(torch.mps.current_allocated_memory() if device == "mps" else torch.cuda.memory_allocated(device))
 
 
+def free_bytes(device: str) -> int:
+    """Return the memory that is free at a device, whoever holds the rest; RAM that the system can give for the CPU, and
+    for MPS, which shares it."""
+    if not device.startswith("cuda"):
+        return available_ram_bytes()
+    import torch  # noqa: PLC0415
+
+    return int(torch.cuda.mem_get_info(device)[0])
+
+
+def available_ram_bytes(meminfo: Path = Path("/proc/meminfo")) -> int:
+    """Return MemAvailable of Linux; elsewhere nothing is known to be short."""
+    with suppress(OSError):
+        for line in meminfo.read_text(encoding="ascii").splitlines():
+            if line.startswith("MemAvailable:"):
+                return int(line.split()[1]) * 1024
+    return sys.maxsize
+
+
 def peak_bytes(device: str) -> int:
     """Return the most memory held since the process began: on the GPU for CUDA, resident in RAM otherwise."""
     if device.startswith("cuda"):
@@ -73,41 +87,3 @@ def release_cached(device: str) -> None:
     import torch  # noqa: PLC0415
 
     (torch.mps if device == "mps" else torch.cuda).empty_cache()
-
-
-# --- half precision, where the card allows it, on CUDA only ----------------------------------------------------------
-
-
-def in_precision(model: LoadedModel, precision: str, device: str) -> LoadedModel:
-    """Return the model as it is, or run by autocast: float32 weights, float16 where torch finds it safe.
-
-    The CPU and MPS always compute in float32: there it would cost time or accuracy and save nothing.
-    """
-    if precision == "mixed" and device.startswith("cuda"):
-        return MixedPrecision(model, model.size_bytes, model.batch_limit)
-    return model
-
-
-@dataclass(slots=True)
-class MixedPrecision:
-    """A model whose predictions run under CUDA autocast. Explanations need gradients and stay in float32."""
-
-    model: LoadedModel
-    size_bytes: int
-    batch_limit: int
-
-    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
-        """Run the inputs; scores and probabilities come back as float32."""
-        import torch  # noqa: PLC0415 - models that need no torch get here too
-
-        with torch.autocast("cuda", dtype=torch.float16):
-            found = self.model.predict(inputs)
-        return [replace(one, scores=_single(one.scores), probabilities=_single(one.probabilities)) for one in found]
-
-    def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
-        """Explain in float32."""
-        return self.model.explain(one, output_index)
-
-
-def _single(values: NDArray[np.float32] | None) -> NDArray[np.float32] | None:
-    return None if values is None else values.astype(np.float32, copy=False)

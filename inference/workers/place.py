@@ -14,12 +14,13 @@ _NVIDIA_DEVICE = re.compile(r"nvidia[0-9]+")
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ComputePlace:
-    """One worker's place: `device` as configured (``auto`` picks), the worker's number (spread over the GPUs), and
-    the memory its loaded models may hold together."""
+    """One worker's place: `device` as configured (``auto`` picks), the worker's number (spread over the GPUs), the
+    memory its loaded models may hold together, and the precision in which they compute; "": as their cards say."""
 
     device: str = "auto"
     worker_number: int = 0
     model_budget_mb: int = 4096
+    precision: str = ""
 
 
 def gpu_count(device_folder: Path = Path("/dev")) -> int:

@@ -105,6 +105,10 @@ class _Shared:
     size_bytes: int
     batch_limit: int
 
+    @property
+    def told(self) -> tuple[str, ...]:
+        return tuple(getattr(self.model, "told", ()))
+
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
         return self.turn.ask(_Question(self.model, inputs))
 

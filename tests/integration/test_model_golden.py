@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -18,21 +19,30 @@ from dicom_node.governance.admission import ModelStanding, Standing
 from dicom_node.index.decided.model_decisions import Decision, DecisionKind, add_decision
 from dicom_node.inference.cards.card import SHIPPED_MODELS
 from dicom_node.inference.cards.folders import survey_models
+from dicom_node.inference.workers.precision import multiplies_in_bfloat16
 from dicom_node.roles.node import Node
 from dicom_node.roles.settings import load_settings
+from tests.support.campaign import amount
 from tests.support.models import zoo_bundles
 from tests.support.studies.data_factories import small_chest_ct
 
-_MODEL = "ct-copy"
+_MODEL, _BRAIN = "ct-copy", "mr-brain-volumes"
+#: Golden studies of the brain model that need its network, besides the one that every run asks.
+_WHOLE_HEADS = ("bottle", "ct-as-mr", "fruit", "geometric-head", "upside-down", "wrong-axes", "wrong-spacing")
+
+
+def copied(shipped: str, folder: Path) -> Path:
+    """Copy a shipped model under the name of a folder, so that nobody has accepted it."""
+    shutil.copytree(SHIPPED_MODELS / shipped, folder)
+    card = folder / "model_card.toml"
+    card.write_text(card.read_text(encoding="utf-8").replace(f'name = "{shipped}"', f'name = "{folder.name}"'))
+    return folder
 
 
 @pytest.fixture
 def config(tmp_path: Path) -> Path:
     """A configuration of its own, and a copy of a shipped model beside it that nobody has accepted."""
-    folder = tmp_path / "brought" / _MODEL
-    shutil.copytree(SHIPPED_MODELS / "ct-lung-density", folder)
-    card = folder / "model_card.toml"
-    card.write_text(card.read_text(encoding="utf-8").replace('name = "ct-lung-density"', f'name = "{_MODEL}"'))
+    copied("ct-lung-density", tmp_path / "brought" / _MODEL)
     path = tmp_path / "node.toml"
     path.write_text(f'[node]\ndata_dir = "{tmp_path / "data"}"\nmin_free_mb = 0\n')
     return path
@@ -50,7 +60,7 @@ def run(config: Path, *words: str) -> int:
     return main(["models", *words, "--config", str(config)])
 
 
-@pytest.mark.parametrize("model", sorted(path.name for path in SHIPPED_MODELS.iterdir() if path.is_dir()))
+@pytest.mark.parametrize("model", sorted({path.name for path in SHIPPED_MODELS.iterdir() if path.is_dir()} - {_BRAIN}))
 def test_a_shipped_model_gives_its_golden_answers_here(
     config: Path, capsys: pytest.CaptureFixture[str], model: str
 ) -> None:
@@ -60,6 +70,26 @@ def test_a_shipped_model_gives_its_golden_answers_here(
     assert len(outcomes) >= 2
     assert [outcome["differences"] for outcome in outcomes] == [[]] * len(outcomes)
     assert standing(config, model).activated_at is not None
+
+
+@pytest.mark.campaign
+def test_the_brain_model_gives_its_golden_answers_here(config: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Eight of its studies are heads through the whole network, ten seconds of a core each. The sample has the one that
+    only a network with the right weights answers so: it must find the brain to see that it is cut."""
+    brought = copied(_BRAIN, config.parent / "brought" / "brain-copy")
+    for name in amount(sample=_WHOLE_HEADS, campaign=()):
+        (brought / "golden" / f"{name}.toml").unlink()
+    asked = {path.name for path in brought.glob("golden/*.toml")}
+    assert run(config, "add", str(brought)) == run(config, "accept", "brain-copy") == 0
+    capsys.readouterr()
+
+    assert run(config, "activate", "brain-copy", "--json") == 0
+
+    outcomes = json.loads(capsys.readouterr().out.partition("\n]")[0] + "\n]")
+    assert {outcome["file"] for outcome in outcomes} >= asked
+    assert "missing-third.toml" in asked
+    assert [outcome["differences"] for outcome in outcomes] == [[]] * len(outcomes)
+    assert standing(config, "brain-copy").activated_at is not None
 
 
 def test_a_brought_model_is_added_accepted_and_activated_in_this_order(
@@ -135,17 +165,37 @@ def test_a_node_that_was_never_started_can_be_asked_without_making_a_database(co
     assert not (config.parent / "data").exists()
 
 
+# --- less than float32 ---------------------------------------------------------------------------------------------
+
+
+@pytest.mark.skipif(not multiplies_in_bfloat16(), reason="this processor does not multiply in bfloat16")
+def test_a_lower_precision_that_changes_what_is_said_does_not_go_live(
+    config: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its two outputs are large and lie nearer to each other than two numbers of bfloat16 of that size."""
+    weight = torch.stack([torch.full((64,), 300.6 / 64), torch.full((64,), 300.0 / 64)])
+    brought_bundle(config, {"1.weight": weight, "1.bias": torch.zeros(2)}, 'precision = "bfloat16"\n')
+    capsys.readouterr()
+
+    assert run(config, "activate", "halves", "--without-golden", "--json") == 1
+
+    (outcome,) = json.loads(capsys.readouterr().out)
+    told = " ".join(outcome["differences"])
+    assert re.search(r"bfloat16 is at most 0\.\d+ from float32, in the probability of \S+; 0.01 is tolerated", told)
+    assert standing(config, "halves").standing is Standing.NOT_ACTIVATED
+
+
 # --- what cannot run is not live -----------------------------------------------------------------------------------
 
 
-def brought_bundle(config: Path, state: Mapping[str, torch.Tensor]) -> None:
+def brought_bundle(config: Path, state: Mapping[str, torch.Tensor], told: str = "") -> None:
     """Add and accept a bundle that compares the halves of a picture, with these weights and no golden study."""
     model = zoo_bundles.classifier(config.parent / "brought" / "halves")
     weights = model / "models" / "model.safetensors"
     card = model / "model_card.toml"
     before = hashlib.sha256(weights.read_bytes()).hexdigest()
     save_file(dict(state), weights)
-    card.write_text(card.read_text().replace(before, hashlib.sha256(weights.read_bytes()).hexdigest()))
+    card.write_text(told + card.read_text().replace(before, hashlib.sha256(weights.read_bytes()).hexdigest()))
     assert run(config, "add", str(model)) == 0
     assert run(config, "accept", "halves") == 0
 

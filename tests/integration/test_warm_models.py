@@ -12,11 +12,13 @@ import pytest
 import torch
 
 from dicom_node.core.errors import ModelUnavailable
-from dicom_node.inference.cards.card import ModelCard, load_card
+from dicom_node.inference.cards.card import SHIPPED_MODELS, ModelCard, load_card
 from dicom_node.inference.prediction import Explanation, ModelInput, Prediction
-from dicom_node.inference.workers.device import MixedPrecision, choose_device, in_precision
+from dicom_node.inference.runtimes.monai_bundle.model import load as load_bundle
+from dicom_node.inference.workers.device import available_ram_bytes, choose_device, free_bytes
 from dicom_node.inference.workers.place import ComputePlace, gpu_count, may_use_gpu, worker_count
-from dicom_node.inference.workers.warm import WarmModels
+from dicom_node.inference.workers.precision import MixedPrecision, in_precision, multiplies_in_bfloat16
+from dicom_node.inference.workers.warm import MemoryFigures, WarmModels
 from dicom_node.sandbox.host import resident_bytes
 
 MEGABYTE = 1 << 20
@@ -189,6 +191,130 @@ def test_files_that_change_while_they_are_loaded_are_refused(tmp_path: Path) -> 
     assert models.sizes_bytes == {}
 
 
+# --- a GPU and its RAM, by figures ---
+
+
+class OnGpu:
+    """A model that says where its weights are, and a GPU that knows what it holds."""
+
+    size_bytes, batch_limit = 10 * MEGABYTE, 1
+
+    def __init__(self, device: str) -> None:
+        self.device = device
+
+    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        return [Prediction() for _ in inputs]
+
+    def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
+        return Explanation(map=one.values[output_index], method="the input itself")
+
+    def move(self, device: str) -> None:
+        self.device = device
+
+
+class Gpu:
+    """Warm models on a GPU of so many megabytes, beside a RAM of which so many are free."""
+
+    def __init__(self, folder: Path, *, gpu_mb: int, ram_mb: int, budget_mb: int = 1000) -> None:
+        self.ram_mb, self._gpu_mb, self._folder = ram_mb, gpu_mb, folder
+        self.loaded: dict[str, list[OnGpu]] = {}
+        figures = MemoryFigures(held=lambda _: 0, free=self._free)
+        self.models = WarmModels(ComputePlace(model_budget_mb=budget_mb), figures, "cuda:0")
+
+    def use(self, name: str) -> OnGpu:
+        folder = self._folder / name
+        card = load_card(folder) if folder.is_dir() else made_card(self._folder, name, megabytes=10)
+        found = self.models.get(card, self._load)
+        assert isinstance(found, OnGpu)
+        return found
+
+    def _load(self, card: ModelCard, device: str) -> OnGpu:
+        self.loaded.setdefault(card.name, []).append(OnGpu(device))
+        return self.loaded[card.name][-1]
+
+    def _free(self, device: str) -> int:
+        here = [one for made in self.loaded.values() for one in made if one.device == device]
+        return (self.ram_mb if device == "cpu" else self._gpu_mb - 10 * len(here)) * MEGABYTE
+
+
+def test_a_model_leaves_the_gpu_for_the_ram_and_comes_back_without_its_files(tmp_path: Path) -> None:
+    gpu = Gpu(tmp_path, gpu_mb=20, ram_mb=1000)
+    first = gpu.use("a")
+    gpu.use("b")
+
+    gpu.use("c")
+
+    assert (first.device, gpu.models.aside_bytes) == ("cpu", 10 * MEGABYTE)
+    assert gpu.use("a") is first
+    assert first.device == "cuda:0"
+    assert {name: len(made) for name, made in gpu.loaded.items()} == {"a": 1, "b": 1, "c": 1}
+    assert gpu.loaded["b"][0].device == "cpu"
+
+
+def test_what_others_hold_on_the_gpu_counts_and_not_the_budget_alone(tmp_path: Path) -> None:
+    gpu = Gpu(tmp_path, gpu_mb=12, ram_mb=1000)
+    gpu.use("a")
+
+    gpu.use("b")
+
+    assert [gpu.loaded[name][0].device for name in "ab"] == ["cpu", "cuda:0"]
+
+
+def test_without_ram_to_spare_it_is_dropped_and_read_again(tmp_path: Path) -> None:
+    gpu = Gpu(tmp_path, gpu_mb=1000, ram_mb=19, budget_mb=15)
+    gpu.use("a")
+    gpu.use("b")
+
+    gpu.use("a")
+
+    assert gpu.models.aside_bytes == 0
+    assert len(gpu.loaded["a"]) == 2
+
+
+def test_ram_holds_no_more_than_the_budget_and_loses_the_least_recently_used(tmp_path: Path) -> None:
+    gpu = Gpu(tmp_path, gpu_mb=1000, ram_mb=1000, budget_mb=25)
+    for name in "abcde":
+        gpu.use(name)
+
+    assert len(gpu.models.sizes_bytes) == 2
+    assert gpu.models.aside_bytes == 20 * MEGABYTE
+    gpu.use("b")
+    assert {name: len(made) for name, made in gpu.loaded.items()} == {"a": 1, "b": 1, "c": 1, "d": 1, "e": 1}
+    gpu.use("a")
+    assert len(gpu.loaded["a"]) == 2
+
+
+def test_a_model_that_cannot_move_is_dropped(tmp_path: Path) -> None:
+    models = WarmModels(ComputePlace(model_budget_mb=15), MemoryFigures(lambda _: 0, lambda _: 1 << 40), "cuda:0")
+    load = Loader()
+
+    for name in "aba":
+        models.get(made_card(tmp_path, name, megabytes=10), lambda card, _: load(card, "cpu"))
+
+    assert load.loaded == ["a", "b", "a"]
+
+
+def test_free_ram_is_what_the_system_says(tmp_path: Path) -> None:
+    (tmp_path / "meminfo").write_text("MemTotal:       100 kB\nMemAvailable:    64 kB\n")
+
+    assert available_ram_bytes(tmp_path / "meminfo") == 65536
+    assert free_bytes("cpu") > MEGABYTE
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_a_bundle_leaves_a_real_gpu_and_answers_the_same_when_it_is_back(tmp_path: Path) -> None:
+    models = WarmModels(ComputePlace(device="cuda"), device="cuda:0")
+    card = load_card(SHIPPED_MODELS / "cxr-pneumonia")
+    given = ModelInput(values=np.random.default_rng(1).uniform(0, 1, (1, 224, 224)).astype(np.float32))
+    (before,) = models.get(card, load_bundle).predict([given])
+
+    models._evict(next(iter(models._kept)))
+
+    assert models.aside_bytes > 0
+    (after,) = models.get(card, load_bundle).predict([given])
+    assert after.scores == pytest.approx(before.scores, abs=1e-5)
+
+
 # --- device ---
 
 
@@ -260,3 +386,30 @@ def test_mixed_precision_computes_in_half_and_answers_in_single() -> None:
 
     assert answered[0].scores is not None
     assert answered[0].scores.dtype == np.float32
+
+
+class Product(Weights):
+    """Remembers in which type torch multiplied."""
+
+    seen: torch.dtype | None = None
+
+    def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
+        product = self.values @ self.values
+        self.seen = product.dtype
+        return [Prediction(scores=product[0].float().cpu().numpy()) for _ in inputs]
+
+
+@pytest.mark.parametrize("device", ["cpu", "cuda"])
+def test_bfloat16_is_for_gpus_and_for_processors_that_multiply_in_it(device: str) -> None:
+    if device == "cuda" and not torch.cuda.is_available():
+        pytest.skip("no GPU")
+    if device == "cpu" and not multiplies_in_bfloat16():
+        assert in_precision(Weights(torch.zeros(3)), "bfloat16", "cpu").predict([]) == []
+        pytest.skip("this processor does not multiply in bfloat16")
+    model = Product(torch.eye(8, device=device))
+
+    (answered,) = in_precision(model, "bfloat16", device).predict([ModelInput(values=np.zeros((1, 2, 2), np.float32))])
+
+    assert model.seen == torch.bfloat16
+    assert answered.scores is not None
+    assert answered.scores.dtype == np.float32

@@ -19,6 +19,7 @@ from dicom_node.governance.admission import ModelStanding, Standing, environment
 from dicom_node.governance.first_run import first_run
 from dicom_node.governance.golden import GoldenOutcome, KnownStudy, Phantom, load_cases, run_golden
 from dicom_node.governance.incoming import Brought, licence_told, model_folder
+from dicom_node.governance.lower_precision import held_to_float32
 from dicom_node.governance.model_probe import ModelProbe
 from dicom_node.governance.store import add_model
 from dicom_node.governance.verify import CODE, Point, verify_folder
@@ -163,9 +164,19 @@ def decisions(options: argparse.Namespace) -> int:
 
 
 def _golden_outcomes(settings: Settings, card: ModelCard, pictures: Path | None) -> Sequence[GoldenOutcome]:
+    """Ask its golden studies, and where it computes in less than float32, hold its answers against those in float32."""
+    outcomes = _asked(settings, card, pictures)
+    if card.precision == "float32":
+        return outcomes
+    return held_to_float32(card, outcomes, _asked(settings, card, None, precision="float32"))
+
+
+def _asked(
+    settings: Settings, card: ModelCard, pictures: Path | None, *, precision: str = ""
+) -> Sequence[GoldenOutcome]:
     """Ask its golden studies; where none of them had the model answer, see whether it runs at all."""
     phantoms = known_phantoms()
-    with ModelProbe(card, settings.inference) as asker:
+    with ModelProbe(card, settings.inference, precision=precision) as asker:
         outcomes = list(run_golden(card, phantoms, asker, pictures))
         if not any(outcome.answer.get("findings") for outcome in outcomes):
             outcomes.append(first_run(card, phantoms, asker, pictures))

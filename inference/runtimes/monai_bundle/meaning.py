@@ -11,6 +11,7 @@ from monai.transforms.post.array import Activations, AsDiscrete
 from monai.transforms.post.dictionary import Activationsd, AsDiscreted
 
 from dicom_node.inference.runtimes.channels import ChannelEvidence
+from dicom_node.inference.runtimes.monai_bundle.averaged import Activation
 
 #: Steps after which a class is still the number of its channel.
 _KEEP_NUMBERS = ("Activations", "AsDiscrete", "Invert", "KeepLargest", "RemoveSmall", "FillHoles", "EnsureType", "Save")
@@ -28,6 +29,16 @@ def evidence_of_bundle(
     for exclusive, where in (one for one in tells if one is not None):
         return replace(known, exclusive=exclusive, known_from=where)
     return known
+
+
+def activation_of(steps: Sequence[Any], network: torch.nn.Module, exclusive: bool | None) -> Activation:
+    """Return how the numbers that a network gives become probabilities after it."""
+    made = _activates(steps)
+    if made is not None:
+        return "softmax" if made[0] else "sigmoid"
+    if _ends(network) is not None:
+        return "none"  # they are probabilities
+    return "softmax" if exclusive else "none"
 
 
 def channel_names(metadata: Mapping[str, Any]) -> Mapping[str, Any]:

@@ -22,8 +22,9 @@ from numpy.typing import NDArray
 from dicom_node.core.errors import ModelUnavailable, NotAnalysable
 from dicom_node.inference.cards.card import ModelCard
 from dicom_node.inference.explain.methods import grad_cam, grad_cam_plus_plus, occlusion
-from dicom_node.inference.prediction import Explanation, LoadedModel, ModelInput, Prediction
+from dicom_node.inference.prediction import DISAGREEMENT, Explanation, LoadedModel, ModelInput, Prediction
 from dicom_node.inference.runtimes.channels import ChannelEvidence, check_rivals, evidence_of_card
+from dicom_node.inference.runtimes.monai_bundle.averaged import AveragedNetwork, averaged, told_of
 from dicom_node.inference.runtimes.monai_bundle.config import (
     TRAINING_KEYS,
     BundleConfig,
@@ -40,6 +41,7 @@ from dicom_node.inference.runtimes.monai_bundle.history import (
 )
 from dicom_node.inference.runtimes.monai_bundle.inputs import affine_ras, as_loaded, reader_order
 from dicom_node.inference.runtimes.monai_bundle.meaning import (
+    activation_of,
     decides_itself,
     evidence_of_bundle,
     keeps_numbers,
@@ -76,7 +78,7 @@ _METHODS = {
 class WantedAnswer:
     """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
     temperature, how answers are explained, what the card says of the channels of a segmentation, and of the values of
-    black and white."""
+    black and white; and what is averaged: further weights, and axes along which the input is mirrored."""
 
     task: str
     output: str = "pred"
@@ -85,6 +87,8 @@ class WantedAnswer:
     explain_layer: str = ""
     channels: ChannelEvidence = field(default_factory=ChannelEvidence)
     picture_range: Range | None = None
+    members: tuple[State, ...] = ()
+    mirrored_axes: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -119,6 +123,8 @@ def load(card: ModelCard, device: str) -> LoadedModel:
         explain_layer=card.explain.get("layer", ""),
         channels=evidence_of_card(card) if card.task == "segmentation" else ChannelEvidence(),
         picture_range=card.preprocessing.range if card.preprocessing else None,
+        members=tuple(read_state(file) for file, _ in card.ensemble.members),
+        mirrored_axes=card.ensemble.mirrored_axes,
     )
     return open_bundle(card.folder, device, wanted, read_state(card.weights_file))
 
@@ -162,6 +168,9 @@ class LoadedBundle:
         require_certain(self._preprocessing)
         require_certain(composed)
         self.channels = evidence_of_bundle(wanted.channels, self._postprocessing, network, config.metadata)
+        activation = activation_of(self._postprocessing, network, self.channels.exclusive)
+        self._asked = averaged(network, wanted.members, wanted.mirrored_axes, activation)
+        self.told = told_of(self._asked, self._inferer)
         self._apply_threshold()
         self.scale = scale_of(wanted.picture_range, transforms_of(self._preprocessing), config.metadata)
         #: Of what the network was given last: the lowest and the highest value, sizes and sides of its axes.
@@ -173,7 +182,7 @@ class LoadedBundle:
         allow_absent(self._preprocessing, keys, TRAINING_KEYS)
         allow_absent(composed, keys | {"pred", "image"}, TRAINING_KEYS)
         label_inversions_nearest(self._postprocessing)
-        self.size_bytes = sum(one.nbytes for one in (*network.parameters(), *network.buffers()))
+        self.size_bytes = sum(one.nbytes for one in (*self._asked.parameters(), *self._asked.buffers()))
         self.batch_limit = _BATCH if wanted.task in {"classification", "regression"} else 1
 
     def predict(self, inputs: Sequence[ModelInput]) -> Sequence[Prediction]:
@@ -183,9 +192,9 @@ class LoadedBundle:
         """
         with self._running(), torch.no_grad():
             prepared = [self._prepare(one) for one in inputs]
-            return [
-                self._prediction(one, output) for one, output in zip(prepared, self._outputs(prepared), strict=True)
-            ]
+            asked = zip(prepared, self._outputs(prepared), strict=True)
+            found = ((self._prediction(one, output), apart) for one, (output, apart) in asked)
+            return [replace(one, figures={**one.figures, **apart}) for one, apart in found]
 
     def explain(self, one: ModelInput, output_index: int) -> Explanation | None:
         """Return what an image's class rests on by the card's method; `None` where the card names none, or for a
@@ -204,8 +213,13 @@ class LoadedBundle:
             tensor = prepared.tensor.to(self._device)
             heat = cam(self._network, tensor, layer=layer, output_index=output_index, shape=shape)
         return Explanation(
-            map=heat if self._upright else np.ascontiguousarray(heat.T), method=f"{title}, layer {layer}"
+            map=heat if self._upright else np.ascontiguousarray(heat.T),
+            method=f"{title}, layer {layer}{' of the first network' if self._asked is not self._network else ''}",
         )
+
+    def move(self, device: str) -> None:
+        """Hold the weights elsewhere. It runs where it was loaded."""
+        self._asked.to(device)
 
     def _scores(self, batch: NDArray[np.float32]) -> NDArray[np.float32]:
         found = self.predict([ModelInput(values=values) for values in batch])
@@ -221,7 +235,7 @@ class LoadedBundle:
             lines.append(str(self.scale))
         if self.given is not None:
             lines.append(f"{self._axes}, {told_of_given(self.given, self._config.metadata)}")
-        return tuple(lines)
+        return (*lines, *(one.rstrip(".") for one in self.told))
 
     @property
     def _upright(self) -> bool:
@@ -255,8 +269,9 @@ class LoadedBundle:
                 "CHANNELS_MISSING", f"The model also needs {', '.join(absent)}; the study gives one kind of image."
             ) from error
 
-    def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[Any]:
-        """Run the network over neighbours of one shape together; yield the output of each input."""
+    def _outputs(self, prepared: Sequence[_Prepared]) -> Iterator[tuple[Any, dict[str, float]]]:
+        """Run the network over neighbours of one shape together; yield the output of each input, and of an averaged one
+        how far the answers were apart."""
         tensors = [one.tensor for one in prepared]
         self.given = min(float(one.min()) for one in tensors), max(float(one.max()) for one in tensors)
         self._axes = axes_told(prepared[-1].entries[prepared[-1].key])
@@ -268,8 +283,11 @@ class LoadedBundle:
             ):
                 stop += 1
             _check_window(self._inferer, tensors[start].shape[2:])
-            output = self._inferer(torch.cat(tensors[start:stop]).to(self._device), self._network)
-            yield from (_taken(output, place) for place in range(stop - start))
+            output = self._inferer(torch.cat(tensors[start:stop]).to(self._device), self._asked)
+            apart: list[dict[str, float]] = [{}] * (stop - start)
+            if isinstance(self._asked, AveragedNetwork):
+                apart = [{DISAGREEMENT: one} for one in self._asked.disagreements(stop - start)]
+            yield from ((_taken(output, place), one) for place, one in enumerate(apart))
             start = stop
 
     def _prediction(self, prepared: _Prepared, output: Any) -> Prediction:
