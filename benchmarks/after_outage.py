@@ -18,7 +18,7 @@ import sys
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime, timedelta
@@ -84,8 +84,6 @@ _BACK_OFF = BackOff(5.0, 600.0)
 _PATIENCE_S = 3600.0
 _SHARES = {Priority.STAT: 1, Priority.HIGH: 2, Priority.ROUTINE: 5, Priority.LOW: 2}
 _ROUTE, _MODEL = "chest-ct", "benchmark"
-#: What each destination but the webhook takes.
-_TAKES = {"pacs": MediaType.DICOM, "ehr": MediaType.FHIR, "ris": MediaType.HL7, "files": MediaType.DICOM}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -104,6 +102,11 @@ class Drained:
 class Owed:
     """An index and a spool that owe results to the destinations `pacs`, `ehr`, `ris`, `hook` and `files`."""
 
+    #: What each destination but the webhook takes.
+    takes: Mapping[str, MediaType] = {
+        "pacs": MediaType.DICOM, "ehr": MediaType.FHIR, "ris": MediaType.HL7, "files": MediaType.DICOM,
+    }  # fmt: skip
+
     def __init__(self, folder: Path, count: int) -> None:
         self.database = Database(f"sqlite:///{folder / 'node.sqlite'}")
         self.database.migrate()
@@ -113,11 +116,11 @@ class Owed:
         chance, answer = random.Random(_SEED), answer_of_a_volume(8, 32)  # noqa: S311 - the same order in every run
         priorities = chance.choices(list(_SHARES), weights=list(_SHARES.values()), k=count)
         #: Study Instance UIDs in the order in which their results are to leave.
-        studies = [self._add(number, priority, answer) for number, priority in enumerate(priorities)]
+        studies = [self.add(number, priority, answer) for number, priority in enumerate(priorities)]
         places = sorted(range(count), key=lambda one: (list(Priority).index(priorities[one]), one))
         self.order = [studies[place] for place in places]
 
-    def _add(self, number: int, priority: Priority, answer: Analysis) -> str:
+    def add(self, number: int, priority: Priority, answer: Analysis) -> str:
         """Take one study through the index to its result; return its UID."""
         study, at = derived_uid("after-outage", str(number)), datetime.now(UTC)
         written, bundle, message = _made(answer, study, number)
@@ -141,7 +144,7 @@ class Owed:
                     self._kept_text(_message_uid(study), ArtifactKind.HL7_MESSAGE, MediaType.HL7, message),
                 ),
             )  # fmt: skip
-            to = [Destination(name=name, takes=frozenset({taken})) for name, taken in _TAKES.items()]
+            to = [Destination(name=name, takes=frozenset({taken})) for name, taken in self.takes.items()]
             assert save_result(connection, job, f"{number:064x}", outcome, to)
         return study
 

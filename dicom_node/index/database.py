@@ -161,9 +161,14 @@ def is_among(column: ColumnElement[Any], values: Collection[Any]) -> ColumnEleme
     Each number of values would be a statement of its own, which SQLite's driver keeps ready: 128 on each connection, of
     up to 1,600 values as batches of every size come in. The last is repeated up to the next power of two.
     """
+    return column.in_(padded(values))
+
+
+def padded(values: Collection[Any]) -> list[Any]:
+    """Return the values with the last one repeated up to the next power of two, as `is_among` says why."""
     given = list(values)
     room = 1 << (len(given) - 1).bit_length() if given else 0
-    return column.in_(given + given[-1:] * (room - len(given)))
+    return given + given[-1:] * (room - len(given))
 
 
 def _engine(url: str) -> Engine:

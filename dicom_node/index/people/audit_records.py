@@ -7,10 +7,10 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, Select, insert, or_, select, text, update
+from sqlalchemy import Connection, Select, bindparam, insert, or_, select, text, update
 
 from dicom_node.core.entities import PatientNumber
-from dicom_node.index.database import insert_of, is_among
+from dicom_node.index.database import insert_of, padded
 from dicom_node.index.tables import artifacts, audit_positions, audit_records, deliveries, results, study_patients
 
 #: Held in PostgreSQL by whoever adds to the chain; in SQLite whoever writes is alone.
@@ -20,6 +20,8 @@ _CHUNK = 1000
 _HOLD = text("SELECT pg_advisory_xact_lock(:key)").bindparams(key=_CHAIN_LOCK)
 _LAST = select(audit_records.c.number, audit_records.c.mac).order_by(audit_records.c.number.desc()).limit(1)
 _ADD = insert(audit_records)
+_ENTERED = select(audit_records.c.event_id).where(audit_records.c.event_id.in_(bindparam("wanted", expanding=True)))
+_PATIENTS = select(study_patients).where(study_patients.c.study_instance_uid.in_(bindparam("wanted", expanding=True)))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -41,9 +43,6 @@ class AuditRecord:
     key_id: str
     previous: str
     mac: str
-
-
-_COLUMNS = tuple(column.name for column in audit_records.columns)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -73,9 +72,9 @@ def hold_chain(connection: Connection) -> tuple[int, str]:
     return (row.number, row.mac) if row else (0, "")
 
 
-def add_records(connection: Connection, records: Sequence[AuditRecord]) -> None:
-    """Add records that were sealed upon what `hold_chain` returned."""
-    connection.execute(_ADD, [{name: getattr(one, name) for name in _COLUMNS} for one in records])
+def add_records(connection: Connection, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Add records, by column, that were sealed upon what `hold_chain` returned."""
+    connection.execute(_ADD, rows)
 
 
 def require_addable(connection: Connection) -> None:
@@ -85,8 +84,7 @@ def require_addable(connection: Connection) -> None:
 
 def entered_events(connection: Connection, event_ids: Collection[str]) -> set[str]:
     """Return which of these events have a record."""
-    query = select(audit_records.c.event_id).where(is_among(audit_records.c.event_id, event_ids))
-    return set(connection.execute(query).scalars())
+    return set(connection.execute(_ENTERED, {"wanted": padded(event_ids)}).scalars())
 
 
 def records_after(connection: Connection, number: int, limit: int = _CHUNK) -> list[AuditRecord]:
@@ -134,9 +132,8 @@ def _records(connection: Connection, query: Select[Any]) -> list[AuditRecord]:
 
 def patients_of(connection: Connection, study_instance_uids: Collection[str]) -> Mapping[str, PatientNumber]:
     """Return whose these studies are, by the images in use; what is not known is left out."""
-    known = study_patients.c
-    query = select(study_patients).where(is_among(known.study_instance_uid, study_instance_uids))
-    return {row.study_instance_uid: PatientNumber(row.patient_id, row.issuer) for row in connection.execute(query)}
+    rows = connection.execute(_PATIENTS, {"wanted": padded(study_instance_uids)})
+    return {row.study_instance_uid: PatientNumber(row.patient_id, row.issuer) for row in rows}
 
 
 def study_of_result(connection: Connection, job_key: str) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, and_, func, or_, select, update
+from sqlalchemy import Connection, and_, bindparam, func, or_, select, update
 
 from dicom_node.core.entities import Instance, SendingPeer
 from dicom_node.index.database import insert_of
@@ -88,12 +88,15 @@ def _sop_classes(connection: Connection, uids: Collection[str]) -> Mapping[str, 
 
 def mark_audited(connection: Connection, carried: Sequence[Carried]) -> None:
     """Note that the audit trail was told."""
-    for one in carried:
-        mine = and_(
-            associations.c.association_id == one.association_id,
-            associations.c.study_instance_uid == one.study_instance_uid,
-        )
-        connection.execute(update(associations).where(mine).values(audited_at=one.closed_at))
+    mine = and_(
+        associations.c.association_id == bindparam("association"),
+        associations.c.study_instance_uid == bindparam("study"),
+    )
+    told = [
+        {"association": one.association_id, "study": one.study_instance_uid, "at": one.closed_at} for one in carried
+    ]
+    if told:
+        connection.execute(update(associations).where(mine).values(audited_at=bindparam("at")), told)
 
 
 def renew_associations(connection: Connection, receiver_id: str, at: datetime) -> None:

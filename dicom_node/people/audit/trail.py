@@ -28,9 +28,9 @@ from dicom_node.core.calls.outage_log import OutageLog
 from dicom_node.core.errors import AuditUnavailable, NodeError
 from dicom_node.core.principal import NODE
 from dicom_node.index.database import Database
-from dicom_node.index.people.audit_records import add_records, hold_chain, require_addable
+from dicom_node.index.people.audit_records import AuditRecord, add_records, hold_chain, require_addable
 from dicom_node.people.audit.batch import chained, not_entered, patients_in
-from dicom_node.people.audit.pending import PendingAct, line_of, pending_of
+from dicom_node.people.audit.pending import PendingAct, line_of, new_event_id, pending_of
 from dicom_node.people.audit.seal import Anchor, AuditKeys
 from dicom_node.people.audit.spool import AuditSpool
 
@@ -101,9 +101,10 @@ class AuditTrail:
 
         A look that was written down in the last minutes is not written again. Raises `AuditUnavailable`.
         """
-        if self._is_known_look(event):
+        is_look = _is_look(event)
+        if is_look and self._is_known_look(event):
             return
-        mine = PendingAct(event, uuid.uuid4().hex)
+        mine = PendingAct(event, new_event_id())
         with self._gate:
             self._urgent.append(mine)
         with self._turn:  # whoever has the turn writes for all who wait
@@ -114,15 +115,18 @@ class AuditTrail:
             raise AuditUnavailable(
                 f"The act cannot be written into the audit trail and is refused. {why}"
             ) from mine.error
-        self._remember_look(event)
+        if is_look:
+            self._remember_look(event)
 
     def note(self, event: AuditedEvent, key: str = "") -> None:
         """Write down what the node or a peer did; never raises. Told again under the same key it is entered once."""
-        if self._is_known_look(event):
+        is_look = _is_look(event)
+        if is_look and self._is_known_look(event):
             return
-        event_id = uuid.uuid5(_BY_KEY, key).hex if key else uuid.uuid4().hex
-        self._keep(PendingAct(event, event_id))
-        self._remember_look(event)
+        event_id = uuid.uuid5(_BY_KEY, key).hex if key else new_event_id()
+        self._keep(PendingAct(event, event_id, is_new=not key))
+        if is_look:
+            self._remember_look(event)
 
     def flush(self) -> None:
         """Enter what waits, take over what processes that are gone have left, and see whether the trail takes more."""
@@ -163,6 +167,8 @@ class AuditTrail:
         try:
             self._enter(care, urgent)
         except (NodeError, SQLAlchemyError, OSError) as error:
+            for one in care:
+                one.is_new = False  # nobody knows how far it came
             self._failed(error, urgent)
             return
         for one in urgent:
@@ -210,31 +216,28 @@ class AuditTrail:
         if lost:
             gap = AuditedEvent(act=AuditedAct.AUDIT_GAP, actor=NODE, outcome=AuditOutcome.SERIOUS_FAILURE,
                                detail={"lost": lost})  # fmt: skip
-            urgent = [*urgent, PendingAct(gap, uuid.uuid4().hex)]
+            urgent = [*urgent, PendingAct(gap, new_event_id())]
         with self._database.write() as connection:
             patients = patients_in(connection, [*care, *urgent])
             head = hold_chain(connection)  # what another process has entered is seen from here on
             fresh = [*not_entered(connection, care), *urgent]
             if not fresh:
                 return
-            records = chained(fresh, patients, keys, head)
-            add_records(connection, records)
-            self._anchor.intend(records[-1], head)
-        self._anchor.settle(records[-1])  # the disk is waited for when nobody waits for the lock
+            rows = chained(fresh, patients, keys, head)
+            add_records(connection, rows)
+            last = AuditRecord(**rows[-1])
+            self._anchor.intend(last, head)
+        self._anchor.settle(last)  # the disk is waited for when nobody waits for the lock
         self._lost -= lost
 
     # --- looks ---------------------------------------------------------------------------------------------------
 
     def _is_known_look(self, event: AuditedEvent) -> bool:
-        if not _is_look(event):
-            return False
         with self._gate:
             looked_at = self._looks.get(_look(event))
         return looked_at is not None and not self._fault and time.monotonic() - looked_at < LOOK_AGAIN_S
 
     def _remember_look(self, event: AuditedEvent) -> None:
-        if not _is_look(event):
-            return
         with self._gate:
             self._looks[_look(event)] = time.monotonic()
             self._looks.move_to_end(_look(event))
