@@ -15,13 +15,19 @@ from pathlib import Path
 from dicom_node import __version__
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
+from dicom_node.core.assessment.concordance import Verdict
 from dicom_node.core.entities import Destination, Route
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.metrics.table import (
     ATTEMPTS_FAILED,
+    CONCORDANCE,
     DATABASE_FAILURES,
     DELIVERIES,
     DELIVERY_OUTCOMES,
+    REPORT_OUTCOMES,
+    REPORT_SEARCH_OUTCOMES,
+    REPORT_SEARCHES,
+    REPORTS_READ,
     RUN_OUTCOMES,
     RUNS,
 )
@@ -266,6 +272,12 @@ def _begin_at_nothing(models: Sequence[str], destinations: Sequence[str]) -> Non
         TALLY.count(ATTEMPTS_FAILED, 0, model=model)
         for outcome in RUN_OUTCOMES:
             TALLY.count(RUNS, 0, model=model, outcome=outcome, reason="")
+        for verdict in Verdict:
+            TALLY.count(CONCORDANCE, 0, model=model, verdict=verdict)
+    for outcome in REPORT_OUTCOMES:
+        TALLY.count(REPORTS_READ, 0, outcome=outcome)
+    for outcome in REPORT_SEARCH_OUTCOMES:
+        TALLY.count(REPORT_SEARCHES, 0, outcome=outcome)
     TALLY.count(DATABASE_FAILURES, 0)
 
 

@@ -78,16 +78,16 @@ def test_groups_say_who_said_what_and_how_many_reports_have_no_study(shown: Show
 
 
 def test_what_differs_is_listed_for_a_person_to_look_at_again(shown: Shown) -> None:
-    listed = shown.client.get("/api/concordance/studies").json()
+    listed = shown.client.get("/api/concordance/studies").json()["findings"]
     assert (CHEST_XR, "Pneumonia", "model_only") in {
         (one["study_instance_uid"], one["finding"], one["verdict"]) for one in listed
     }
-    assert shown.client.get("/api/concordance/studies", params={"verdict": "unsure"}).json() == []
+    assert shown.client.get("/api/concordance/studies", params={"verdict": "unsure"}).json() == {"findings": []}
 
 
 def test_a_report_without_a_study_says_why_and_none_of_its_words(shown: Shown) -> None:
     answer = shown.client.get("/api/concordance/unmatched")
-    (one,) = answer.json()
+    (one,) = answer.json()["reports"]
     assert (one["stated_study_uid"], one["reason"]) == ("1.2.3", "The study that it names is not here.")
     assert "neumonia" not in answer.text
     assert ANNA.value not in answer.text

@@ -22,7 +22,7 @@ def test_a_node_hears_reads_and_tells_of_a_report(tmp_path: Path) -> None:
 
         def told() -> list[dict[str, str]]:
             with node.api() as api:
-                found: list[dict[str, str]] = api.get("/api/v1/concordance/unmatched").json()
+                found: list[dict[str, str]] = api.get("/api/v1/concordance/unmatched").json()["reports"]
             return found
 
         wait_until(lambda: bool(told()), 60, "the report is looked at")

@@ -18,8 +18,8 @@ const filled = ({ model, from, to }) => Object.entries({ model, from, to }).filt
 export async function concordanceView(models, wanted, again) {
   const of = new URLSearchParams([...wanted.by.map((one) => ["by", one]), ...filled(wanted)]);
   const answer = await get(`/api/v1/concordance?${of}`); // one after the other: of those that compute each has few places
-  const differing = await get(`/api/v1/concordance/studies?${new URLSearchParams([...filled(wanted), ["limit", MOST]])}`);
-  const unmatched = await get(`/api/v1/concordance/unmatched?limit=${MOST}`);
+  const { findings: differing } = await get(`/api/v1/concordance/studies?${new URLSearchParams([...filled(wanted), ["limit", MOST]])}`);
+  const { reports: unmatched } = await get(`/api/v1/concordance/unmatched?limit=${MOST}`);
   return [
     el("a", { class: "back", href: "#/" }, STRINGS.common.back),
     el("header", { class: "study-head" },

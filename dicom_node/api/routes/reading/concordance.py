@@ -129,6 +129,18 @@ class UnmatchedAnswer(_Read):
     received_at: datetime
 
 
+class DiscordantList(BaseModel):
+    """The latest findings that differ; whoever wants others asks by days, model and route."""
+
+    findings: list[DiscordantAnswer]
+
+
+class UnmatchedList(BaseModel):
+    """The latest reports without a study."""
+
+    reports: list[UnmatchedAnswer]
+
+
 @router.get("/concordance", summary="Concordance with reports", dependencies=[OneOfFewExports])
 def get_concordance(parts: Parts, asked: Annotated[ConcordanceQuery, Query()]) -> ConcordanceAnswer:
     """Agree, model only, report only, unsure, with kappa: by model, finding, scanner, site and month."""
@@ -141,14 +153,16 @@ def get_concordance(parts: Parts, asked: Annotated[ConcordanceQuery, Query()]) -
 
 
 @router.get("/concordance/studies", summary="Where model and report differ", dependencies=[OneOfFewExports])
-def get_discordant(parts: Parts, asked: Annotated[DiscordantQuery, Query()]) -> list[DiscordantAnswer]:
+def get_discordant(parts: Parts, asked: Annotated[DiscordantQuery, Query()]) -> DiscordantList:
     """The latest findings of which both say the opposite, for a person to look at again; the newest first."""
     found = compared_findings(parts.database, asked.wanted())
-    return [DiscordantAnswer.model_validate(one) for one in most_recent(found, asked.verdict, asked.limit)]
+    chosen = most_recent(found, asked.verdict, asked.limit)
+    return DiscordantList(findings=[DiscordantAnswer.model_validate(one) for one in chosen])
 
 
 @router.get("/concordance/unmatched", summary="Reports without a study")
-def get_unmatched(parts: Parts, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> list[UnmatchedAnswer]:
+def get_unmatched(parts: Parts, limit: Annotated[int, Query(ge=1, le=500)] = 50) -> UnmatchedList:
     """The latest reports whose study is not known, or that nobody can read, with why; the newest first."""
     with parts.database.read() as connection:
-        return [UnmatchedAnswer.model_validate(one) for one in unmatched_reports(connection, limit)]
+        found = [UnmatchedAnswer.model_validate(one) for one in unmatched_reports(connection, limit)]
+    return UnmatchedList(reports=found)
