@@ -14,13 +14,16 @@ import sys
 import zipfile
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from PIL import Image
 from pydicom.dataset import Dataset
 
+from dicom_node.core.principal import NODE
 from dicom_node.demo.phantoms import chest_ct_phantom, chest_radiograph_phantom
+from dicom_node.index.drift.stops import stop_route
 from tests.peers.dcmtk import running_storescp
 from tests.peers.mail_server import running_mail_server
 from tests.peers.node import Node
@@ -28,8 +31,11 @@ from tests.peers.process import wait_until
 from tests.support.docs.commands import NOT_RUN, PAGES, Block, blocks
 from tests.support.docs.model_page import write_example
 from tests.support.needs import REPOSITORY
+from tests.support.results.arrivals import opened_database
 
 BLOCKS = list(blocks())
+#: Moved to shadow, so that it can be restored.
+_STOPPED = "stopped-route"
 #: Loading torch and MONAI on a busy machine takes its time, once for each command that needs them.
 pytestmark = pytest.mark.timeout(900)
 
@@ -122,6 +128,7 @@ def _meanings(folder: Path, node: Node, pacs_port: int) -> Mapping[str, str]:
         "MODEL": "two-classes",
         "BUNDLE": "two-classes",
         "NAME": "two-classes",
+        "ROUTE": _STOPPED,
         "pacs.local:104": f"127.0.0.1:{pacs_port}",
         "node.local:11112": f"127.0.0.1:{node.dicom_port}",
         "node.local 11112": f"127.0.0.1 {node.dicom_port}",
@@ -166,6 +173,8 @@ def _prepare(site: Site, node: Node) -> None:
     sent = site.run("dicom-node send study --from CT1 --to AINODE@node.local:11112")
     assert sent.returncode == 0, sent.stdout + sent.stderr
     wait_until(lambda: _is_reported(node), 120.0, "the study to be reported", 0.5)
+    with opened_database(f"sqlite:///{node.data_dir / 'node.sqlite'}") as index, index.write() as connection:
+        stop_route(connection, _STOPPED, ("Its scanner drifted.", {}), NODE, datetime.now(UTC))
 
 
 def _is_reported(node: Node) -> bool:
