@@ -15,7 +15,7 @@ from pathlib import Path
 from dicom_node import __version__
 from dicom_node.config.running import RouteSettings
 from dicom_node.config.settings import Settings
-from dicom_node.core.assessment.concordance import Verdict
+from dicom_node.core.assessment.concordance import ConcordanceVerdict
 from dicom_node.core.entities import Destination, Route
 from dicom_node.core.errors import SettingsError
 from dicom_node.core.metrics.table import (
@@ -272,7 +272,7 @@ def _begin_at_nothing(models: Sequence[str], destinations: Sequence[str]) -> Non
         TALLY.count(ATTEMPTS_FAILED, 0, model=model)
         for outcome in RUN_OUTCOMES:
             TALLY.count(RUNS, 0, model=model, outcome=outcome, reason="")
-        for verdict in Verdict:
+        for verdict in ConcordanceVerdict:
             TALLY.count(CONCORDANCE, 0, model=model, verdict=verdict)
     for outcome in REPORT_OUTCOMES:
         TALLY.count(REPORTS_READ, 0, outcome=outcome)
