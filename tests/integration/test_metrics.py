@@ -35,7 +35,7 @@ pytestmark = pytest.mark.timeout(600)
 #: What may be nothing on a node that is well; a number there would mean that something is wrong.
 _MAY_BE_NOTHING = {
     table.DAMAGED, table.DESTINATION_SUSPENDED, table.ASSOCIATIONS_OPEN, table.JOURNAL_WAITING, table.STUDY_OLDEST,
-    table.JOBS_OPEN, table.JOB_OLDEST, table.CLOCK_OFFSET,
+    table.JOBS_OPEN, table.JOB_OLDEST, table.CLOCK_OFFSET, table.ALARMS_OPEN, table.DRIFT_FEATURES, table.ROUTE_STOPPED,
     # this site gets no reports; `test_reports_matched.py` has some that are counted
     table.REPORTS, table.REPORTS_READ, table.REPORT_SEARCHES, table.CONCORDANCE,
 }  # fmt: skip

@@ -28,15 +28,18 @@ _OPEN_JOBS = (JobState.QUEUED, JobState.RUNNING)
 _OPEN_DELIVERIES = (DeliveryState.PENDING, DeliveryState.PARKED)
 
 
-def gauges(connection: Connection, now: datetime, destinations: Sequence[str], models: Sequence[str]) -> list[Count]:
-    """Return what waits; destinations and models are named also when nothing waits for them."""
+def gauges(
+    connection: Connection, now: datetime, destinations: Sequence[str], models: Sequence[str],
+    routes: Sequence[str] = (),
+) -> list[Count]:  # fmt: skip
+    """Return what waits; destinations, models and routes are named also when nothing waits for them."""
     return [
         *_of_studies(connection, now),
         *_of_jobs(connection, now, models),
         *_of_deliveries(connection, now, destinations),
         *_of_suspensions(connection, destinations),
         *(Count(table.REPORTS.name, (one.lower(),), number) for one, number in counted_reports(connection).items()),
-        *_of_drift(connection),
+        *_of_drift(connection, routes),
         Count(table.DAMAGED.name, (), damage_counts(connection).total),
         *_of_alarms(connection),
     ]
@@ -95,14 +98,14 @@ def _of_alarms(connection: Connection) -> Iterator[Count]:
         yield Count(table.ALARMS_OPEN.name, (rule.code,), raised.get(rule.code, 0))
 
 
-def _of_drift(connection: Connection) -> Iterator[Count]:
+def _of_drift(connection: Connection, routes: Sequence[str]) -> Iterator[Count]:
     numbers: _Values = {}
     for (model, ae_title), number in drift_counts(connection).items():
         labels = TALLY.told("model", model), TALLY.told("peer", ae_title)
         numbers[labels] = numbers.get(labels, 0) + number
     yield from _counts(table.DRIFT_FEATURES, numbers)
-    stops = {one.route: float(one.restored_at is None) for one in route_stops(connection, every=True)}
-    yield from _counts(table.ROUTE_STOPPED, {(route,): standing for route, standing in stops.items()})
+    stops = {(one.route,): float(one.restored_at is None) for one in route_stops(connection, every=True)}
+    yield from _counts(table.ROUTE_STOPPED, {(route,): 0.0 for route in routes} | stops)
 
 
 def _by_state(connection: Connection, metric: table.Metric, rows: Table, states: Sequence[Any]) -> Iterator[Count]:

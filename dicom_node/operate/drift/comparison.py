@@ -68,7 +68,7 @@ def sample_of(rows: Iterable[Mapping[str, float | str]]) -> Sample:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class DriftComparison:
+class SampleComparison:
     """How one feature differs between reference and window: `statistic` of the test, `shift` 0 to 1, and how likely
     so much is by chance."""
 
@@ -81,7 +81,7 @@ class DriftComparison:
     p_value: float
 
 
-def compared(reference: Sample, window: Sample, feature: str) -> DriftComparison | None:
+def compared(reference: Sample, window: Sample, feature: str) -> SampleComparison | None:
     """Compare one feature of the reference; `None` where the window has too few values."""
     sizes = (reference.size(feature), window.size(feature))
     if feature in reference.categories:
@@ -94,7 +94,7 @@ def compared(reference: Sample, window: Sample, feature: str) -> DriftComparison
         if sizes[1] < FEWEST_VALUES:
             return None
         test, (statistic, shift, p_value) = "ks", _by_ks(reference.numbers[feature], window.numbers[feature])
-    return DriftComparison(
+    return SampleComparison(
         feature=feature, test=test, reference_n=sizes[0], window_n=sizes[1], statistic=statistic, shift=shift,
         p_value=p_value,
     )  # fmt: skip

@@ -84,8 +84,9 @@ class Looks:
         if is_up:
             try:
                 with self.database.read() as connection:
-                    names = [one.name for one in self.settings().destination]
-                    found = gauges(connection, now_in(connection), names, self.models())
+                    settings = self.settings()
+                    names, routes = ([one.name for one in some] for some in (settings.destination, settings.route))
+                    found = gauges(connection, now_in(connection), names, self.models(), routes)
                     found += self._when_full(connection)
             except IndexUnavailable:
                 is_up = False

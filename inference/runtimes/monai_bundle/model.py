@@ -69,16 +69,14 @@ _CAMS = {"grad-cam": (grad_cam, "Grad-CAM"), "grad-cam++": (grad_cam_plus_plus, 
 #: How a bundle can explain, by the card's task and input.
 _METHODS = {
     ("classification", "image"): RUNTIMES["monai-bundle"].explains,
-    ("segmentation", "image"): ("probability",),
-    ("segmentation", "volume"): ("probability",),
+    **{("segmentation", kind): ("probability",) for kind in ("image", "volume")},
 }
 
 
 @dataclass(frozen=True, slots=True)
 class WantedAnswer:
-    """What is asked of a bundle: its task, which entry its postprocessing leaves the answer in, a classifier's
-    temperature, how answers are explained, what the card says of the channels of a segmentation, and of the values of
-    black and white; and what is averaged: further weights, and axes along which the input is mirrored."""
+    """What is asked of a bundle: its task, the entry that holds its answer, a classifier's temperature, how answers are
+    explained, what the card says of channels and of black and white, and what is averaged: weights, mirrored axes."""
 
     task: str
     output: str = "pred"
