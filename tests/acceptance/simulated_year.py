@@ -119,6 +119,14 @@ class Hospital:
         """Wait until the node has nothing left to do but to wait for who is away."""
         self.node.wait_until_settled()
         wait_until(lambda: not self.undone(), _PATIENCE_S, "the end of what was to be done", 0.1)
+        hour = self.clock.now.replace(minute=0, second=0, microsecond=0)
+        watched = "SELECT 1 FROM watched_hours WHERE hour = :hour"
+        wait_until(lambda: bool(self.rows(watched, hour=hour)), _PATIENCE_S, "a look at the alarms in this hour", 0.1)
+
+    def alarms(self) -> dict[tuple[str, str], bool]:
+        """What was raised, by rule and subject, and whether it is over."""
+        query = "SELECT rule, subject, cleared_at IS NOT NULL FROM alarms WHERE raised_at IS NOT NULL"
+        return {(rule, subject): bool(is_over) for rule, subject, is_over in self.rows(query)}
 
     def undone(self) -> dict[str, int]:
         """What is still to be done, by kind; deliveries only where the PACS is there."""
@@ -171,6 +179,8 @@ def settings(folder: Path, url: str, pacs_port: int, more: Mapping[str, Any]) ->
              "verify": "none", "outputs": {"secondary_capture": False}}
         ],
         "route": [{"name": "chest", "model": "counting", "quiet_period_s": 0.5, "when": {"modality": "CT"}}],
+        # Judged in every hour that passes; a destination is asked at once.
+        "alarms": {"every_s": 1, "ask_every_s": 1, "repeat_hours": 0},
         **more,
     }  # fmt: skip
 

@@ -104,8 +104,9 @@ def _of_drift(connection: Connection, routes: Sequence[str]) -> Iterator[Count]:
         labels = TALLY.told("model", model), TALLY.told("peer", ae_title)
         numbers[labels] = numbers.get(labels, 0) + number
     yield from _counts(table.DRIFT_FEATURES, numbers)
-    stops = {(one.route,): float(one.restored_at is None) for one in route_stops(connection, every=True)}
-    yield from _counts(table.ROUTE_STOPPED, {(route,): 0.0 for route in routes} | stops)
+    stopped: _Values = {(route,): 0.0 for route in routes}
+    stopped |= {(one.route,): float(one.restored_at is None) for one in route_stops(connection, every=True)}
+    yield from _counts(table.ROUTE_STOPPED, stopped)
 
 
 def _by_state(connection: Connection, metric: table.Metric, rows: Table, states: Sequence[Any]) -> Iterator[Count]:
