@@ -26,6 +26,7 @@ KEPT = REPOSITORY / "dicom_node" / "api" / "examples.json"
 _FIXED = {
     "disk_free_bytes": 250_000_000_000, "free_bytes": 250_000_000_000, "total_bytes": 500_000_000_000,
     "oldest_pending_s": 42.0, "begins_at": "2026-03-14T09:00:00Z", "since": "2026-03-14T09:00:00Z",
+    "acknowledged_at": "2026-03-14T09:40:00Z",
 }  # fmt: skip
 #: So many entries of a list are shown.
 _MOST = 2
