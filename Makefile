@@ -17,7 +17,7 @@ ARGS ?=
 WORKERS ?= 2
 PYTEST = $(BIN)/python -m pytest -n $(WORKERS) --dist loadfile --no-loadscope-reorder --durations=20
 # The measurements that end within the hour, the short ones first; benchmarks/soak.py takes as long as it is told.
-BENCHMARKS := startup overhead results inference intake intake_limit sent_again index_scale worklist after_outage audit retention scroll scrape drift
+BENCHMARKS := startup overhead results inference intake intake_limit sent_again index_scale worklist after_outage audit retention scroll scrape drift report_reader
 
 help: ## Show this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-11s %s\n", $$1, $$2 }' Makefile

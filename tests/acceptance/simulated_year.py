@@ -115,6 +115,13 @@ class Hospital:
         at_hour(self.clock.now)
         self.settle()
 
+    def rest(self) -> None:
+        """Let two hours pass in which nothing happens, so that what is gone by now has been gone for long enough."""
+        for _ in range(2):
+            self.settle()
+            self.clock.move_to(self.clock.now + timedelta(hours=1))
+            self.settle()
+
     def settle(self) -> None:
         """Wait until the node has nothing left to do but to wait for who is away."""
         self.node.wait_until_settled()

@@ -71,6 +71,7 @@ def test_a_list_read_page_by_page_is_the_whole_list(client: Client, path: str, n
 def test_every_list_in_the_description_has_limit_and_cursor_and_tells_of_its_link(client: Client) -> None:
     document = client.get("/api/v1/openapi.json").json()
     whole = {"/api/v1/routes", "/api/v1/destinations", "/api/v1/sources", "/api/v1/sources/{name}/studies"}
+    whole |= {"/api/v1/alarms/rules", "/api/v1/configuration", "/api/v1/drift/stops"}
     for path, verbs in document["paths"].items():
         told = verbs.get("get", {}).get("responses", {}).get("200", {})
         schema = told.get("content", {}).get("application/json", {}).get("schema", {})
@@ -100,6 +101,7 @@ def test_the_examples_of_the_description_are_what_a_node_answers(client: Client)
         "retry_destination",
     }
     elsewhere |= {"add_user", "change_user", "add_key", "decide_on_result", "lock_result"}
+    elsewhere |= {"reload_configuration", "restore"}
     assert without == elsewhere, "those need another process, a PACS or a reader, or change who may come in"
 
 

@@ -32,6 +32,7 @@ UNAUDITED = {
     "GET /api/v1/sources", "GET /api/v1/destinations", "GET /api/v1/configuration",
     "GET /api/v1/me", "GET /api/v1/users", "GET /api/v1/keys", "GET /api/v1/docs", "GET /api/v1/problems/{name}",
     "GET /api/v1/review-codes",
+    "GET /api/v1/alarms/rules", "GET /api/v1/drift/stops",
 }  # fmt: skip
 #: It names the patient, too, so it writes itself down; tests/integration/test_api_history.py looks.
 WRITES_ITSELF_DOWN = {"GET /api/v1/patients/{id:path}/history"}

@@ -125,6 +125,12 @@ def _scroll(figures: Any, table: str) -> None:
     assert "8 slices of 512 x 512" in table
 
 
+def _report_reader(figures: Any, table: str) -> None:
+    (overall,) = [one for one in figures["sentences"] if (one["finding"], one["answer"]) == ("all", "PRESENT")]
+    assert overall["precision"] > 0
+    assert "as a person reads them" in table
+
+
 def _results(figures: Any, table: str) -> None:
     assert figures["full result (SR, 8 SC, SEG)"]["objects"] == 10
     assert {name: figures[name]["objects"] for name in ("SR", "SC", "SEG")} == {"SR": 1, "SC": 8, "SEG": 1}
@@ -187,6 +193,7 @@ TOLD: Mapping[str, Callable[[Any, str], None]] = {
     "intake": _intake,
     "intake_limit": _intake_limit,
     "overhead": _overhead,
+    "report_reader": _report_reader,
     "results": _results,
     "scrape": _scrape,
     "scroll": _scroll,

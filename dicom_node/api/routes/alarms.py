@@ -81,7 +81,13 @@ class Acknowledgement(BaseModel):
     )  # fmt: skip
 
 
-@router.get("/alarms", tags=["node"], summary="List alarms, newest first", responses=PAGED)
+@router.get(
+    "/alarms",
+    tags=["node"],
+    summary="List alarms, newest first",
+    responses=PAGED,
+    dependencies=[audited(AuditedAct.QUERY)],
+)
 def list_alarms(
     parts: Parts, pages: Annotated[ListPages, Depends()], asked: Annotated[AlarmListQuery, Query()]
 ) -> list[AlarmView]:
