@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from dicom_node.__main__ import main
+from dicom_node.cli.terminal import console
 from dicom_node.config.running import DriftSettings
 from dicom_node.core.metrics.tally import TALLY
 from dicom_node.index.database import Database
@@ -151,7 +152,7 @@ def drifted(tmp_path: Path) -> Iterator[Database]:
 def test_what_drifts_is_told_by_command_line_api_and_metrics(
     drifted: Database, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(console, "width", 200)  # read at its import, which may be long ago
     config = tmp_path / "node.toml"
     config.write_text(f'[node]\ndata_dir = "{tmp_path}"\n', encoding="utf-8")
     assert main(["drift", "--config", str(config)]) == 0
