@@ -106,4 +106,5 @@ def test_a_real_head_that_is_shown_turned_is_refused(
     found = run_model(request_for(mr_series(values.transpose(2, 1, 0), affine, scan), MODEL, tmp_path))
 
     assert isinstance(found, NotAnalysed)
-    assert found.reason in {"SCATTERED_OUTLINES", "UNSURE_OUTLINES", "IMPLAUSIBLE_VOLUME", "BRAIN_TRUNCATED"}
+    refusals = {"NO_BRAIN", "SCATTERED_OUTLINES", "UNSURE_OUTLINES", "IMPLAUSIBLE_VOLUME", "BRAIN_TRUNCATED"}
+    assert found.reason in refusals
