@@ -13,7 +13,8 @@ pytest.importorskip("torch", reason="the inference extra is not installed")
 import torch
 from safetensors.torch import save_file
 
-from dicom_node.analysis.answer import Analysis, NotAnalysed, summarise
+from dicom_node.analysis.answer import Analysis, NotAnalysed
+from dicom_node.analysis.written import summarise
 from dicom_node.core.errors import ModelUnavailable
 from dicom_node.demo.phantoms import chest_radiograph_phantom
 from dicom_node.inference.cards.card import load_card
