@@ -21,7 +21,6 @@ from dicom_node import __version__
 from tests.peers.dcmtk import Receiver, running_storescp, storescu
 from tests.peers.node import to_toml
 from tests.peers.process import free_port, listens, wait_until
-from tests.support.campaign import IS_CAMPAIGN
 from tests.support.docs.commands import blocks
 from tests.support.install.bare_root import BareRoot, bare_root
 from tests.support.install.package import build_package, tree_of_version
@@ -29,8 +28,7 @@ from tests.support.studies.data_factories import small_chest_ct
 from tools.service_libraries import service_libraries
 
 pytestmark = [
-    pytest.mark.campaign,
-    pytest.mark.skipif(not IS_CAMPAIGN, reason="minutes of network and disk: make campaign"),
+    pytest.mark.campaign(only=True),  # minutes of network and disk
     pytest.mark.timeout(3600),
 ]
 

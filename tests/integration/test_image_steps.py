@@ -11,7 +11,6 @@ from pathlib import Path
 import pytest
 from packaging.utils import canonicalize_name
 
-from tests.support.campaign import IS_CAMPAIGN
 from tests.support.install.bare_root import BareRoot, bare_root, layers_folder
 from tests.support.install.containers import of_image
 from tests.support.install.image import Replay, lent_environment, lent_places, stages
@@ -46,8 +45,7 @@ def test_a_step_that_fails_is_told(layers: Path) -> None:
         Replay().build(stage, root)
 
 
-@pytest.mark.campaign
-@pytest.mark.skipif(not IS_CAMPAIGN, reason="minutes of network and disk: make campaign")
+@pytest.mark.campaign(only=True)  # minutes of network and disk
 @pytest.mark.timeout(3600)
 def test_every_step_of_the_image_can_be_taken_and_what_it_starts_is_well(layers: Path) -> None:
     lent = lent_environment()
